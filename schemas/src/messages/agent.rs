@@ -1,0 +1,471 @@
+//! What a site's control orders from its agents, and what agents report. An agent acts and never decides: each
+//! task is idempotent by its id, resumes after a crash and refuses an epoch lower than the highest it has seen.
+//! Reports go back to the task's owner as that actor's `TaskEnded` command.
+
+use super::Epoch;
+use crate::ids::{Digest, DiskName, Lineage, Name, PointId, SiteName, TaskId, VmName, VmRef};
+use crate::units::{ByteCount, Timestamp};
+use serde::{Deserialize, Serialize};
+
+/// What an agent accepts, from its own site's control only.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub enum Command {
+    /// The answer to an agent's hello, before any task: the epochs that its hosts must enforce. Sent by the mover actor.
+    Welcome {
+        /// The incarnation that said hello.
+        incarnation: Lineage,
+    },
+    /// A host's folder and the epochs granted for its VMs: told before any power-on (from the host actor).
+    ServeHost {
+        /// The host.
+        host: Name,
+        /// How the host is driven.
+        driver: super::host::Driver,
+        /// Highest epoch per VM that the log knows, by the VM's origin.
+        epochs: Vec<(VmRef, Epoch)>,
+    },
+    /// A repository's folder (from the repository actor).
+    ServeRepository {
+        /// The repository.
+        repository: Name,
+        /// The folder on the agent's machine.
+        path: String,
+        /// Owner's lineage; the folder refuses another one unless adopted.
+        lineage: Lineage,
+    },
+    /// Do this. Doing it twice is harmless.
+    Run(Box<Order>),
+    /// Stop this task at its next safe point; it ends as cancelled.
+    Cancel {
+        /// Which task.
+        task: TaskId,
+    },
+}
+
+/// A task and the right to do it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Order {
+    /// Its id.
+    pub task: TaskId,
+    /// The VM epoch it acts under, when it touches what a VM runs on; by the VM's origin.
+    pub fence: Option<(VmRef, Epoch)>,
+    /// Not started after this.
+    pub expires: Option<Timestamp>,
+    /// What to do.
+    pub spec: TaskSpec,
+}
+
+/// Where another agent's data channel listens, and the key it must prove.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Endpoint {
+    /// Site of the agent.
+    pub site: SiteName,
+    /// The agent.
+    pub agent: Name,
+    /// `host:port` of its data channel.
+    pub address: String,
+    /// BLAKE3 of its certificate (DER): both ends of a data channel check it.
+    pub fingerprint: Digest,
+}
+
+/// A disk image on a host of this agent.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct DiskRef {
+    /// The host.
+    pub host: Name,
+    /// The VM.
+    pub vm: VmName,
+    /// The disk.
+    pub disk: DiskName,
+}
+
+/// A disk as a host lists it.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct DiskFacts {
+    /// Its name.
+    pub name: DiskName,
+    /// Its size as the guest sees it.
+    pub size: ByteCount,
+}
+
+/// A disk inside a point, with the proof of its content.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct DiskPoint {
+    /// The disk.
+    pub name: DiskName,
+    /// Its size.
+    pub size: ByteCount,
+    /// BLAKE3 over its content in order, holes read as zeros: computed where it was read.
+    pub checksum: Digest,
+    /// For a backup: BLAKE3 of the disk's stored chunk list; zeros for a replica.
+    pub manifest: Digest,
+}
+
+/// Where a stream of changed blocks comes from.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub enum DiskSink {
+    /// The store of a replica: newest disk raw, before-images into the delta of the point that was newest.
+    ReplicaStore {
+        /// The host in whose folder the store lies.
+        host: Name,
+        /// The replica.
+        replica: Name,
+        /// The point being made.
+        point: PointId,
+        /// The disk.
+        disk: DiskFacts,
+    },
+    /// The image of a VM that is off, changed in place (failback).
+    VmDisk(DiskRef, ByteCount),
+}
+
+/// One piece of work for an agent.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub enum TaskSpec {
+    /// List the VMs of a host. Answer: `Outcome::Inventory`, paged.
+    Discover {
+        /// The host.
+        host: Name,
+    },
+    /// Freeze a consistent view of a VM's disks for reading. Answer: `Outcome::Snapshot`.
+    SnapshotBegin {
+        /// The host.
+        host: Name,
+        /// The VM.
+        vm: VmName,
+        /// The snapshot's name, made by the owner.
+        snapshot: Name,
+    },
+    /// Let go of a snapshot. Answer: `Outcome::Done`, also when it is gone already.
+    SnapshotEnd {
+        /// The host.
+        host: Name,
+        /// The VM.
+        vm: VmName,
+        /// The snapshot.
+        snapshot: Name,
+    },
+    /// Start the guest, under the order's fence. Answer: `Outcome::Done`, also when it runs already under this epoch.
+    PowerOn {
+        /// The host.
+        host: Name,
+        /// The VM.
+        vm: VmName,
+    },
+    /// Stop the guest and raise the host's epoch for the VM to the order's fence, so that it cannot come back
+    /// under an older one. Answer: `Outcome::Done`, also when it was off.
+    PowerOff {
+        /// The host.
+        host: Name,
+        /// The VM.
+        vm: VmName,
+    },
+    /// Make a VM with empty disks. Answer: `Outcome::Done`; fails when a VM of that name exists that this task did not make.
+    CreateVm {
+        /// The host.
+        host: Name,
+        /// The VM.
+        vm: VmName,
+        /// Its disks.
+        disks: Vec<DiskFacts>,
+        /// The VM that it stands for, kept in the VM's folder.
+        origin: VmRef,
+    },
+    /// Change the guest's content, for drills: write files inside its file system. Answer: `Outcome::Done`.
+    GuestWrite {
+        /// The host.
+        host: Name,
+        /// The VM.
+        vm: VmName,
+        /// What is written follows from this.
+        seed: u64,
+    },
+    /// Source mover: read a disk, send the chunks that the repository lacks. Answer: `Outcome::DiskStored`.
+    BackupDisk {
+        /// The disk.
+        source: DiskRef,
+        /// The snapshot to read.
+        snapshot: Name,
+        /// The agent of the repository.
+        target: Endpoint,
+        /// The repository.
+        repository: Name,
+        /// The access that lets us in there.
+        access: TaskId,
+        /// The point being made.
+        point: PointId,
+        /// The newest point of this VM, to take chunk ids from; a full otherwise.
+        parent: Option<PointId>,
+    },
+    /// Repository agent: let these peers in until `CloseAccess`. Answer: `Outcome::Done`.
+    OpenAccess {
+        /// The repository.
+        repository: Name,
+        /// Certificates of the movers that may come.
+        peers: Vec<Digest>,
+    },
+    /// Repository agent: shut an access. Answer: `Outcome::Done`.
+    CloseAccess {
+        /// The repository.
+        repository: Name,
+        /// The access.
+        access: TaskId,
+    },
+    /// Repository agent: check that every chunk is there and durable, then write the point's manifest.
+    /// Answer: `Outcome::PointDurable`.
+    CommitPoint {
+        /// The repository.
+        repository: Name,
+        /// The point.
+        point: PointId,
+        /// Whose point.
+        vm: VmRef,
+        /// When the VM's disks were frozen.
+        taken: Timestamp,
+        /// The disks, as the source mover reported them.
+        disks: Vec<DiskPoint>,
+    },
+    /// Repository agent: drop these points (manifests go to the trash), then unlink chunks that nothing names and that
+    /// a prune before this one marked. Answer: `Outcome::Pruned`.
+    PrunePoints {
+        /// The repository.
+        repository: Name,
+        /// The points.
+        points: Vec<PointId>,
+        /// Log position up to which the owner had decided; the folder refuses a lower one than it has seen.
+        position: u64,
+    },
+    /// Repository agent: read every chunk of a point and check it. Answer: `Outcome::Verified`.
+    VerifyPoint {
+        /// The repository.
+        repository: Name,
+        /// The point.
+        point: PointId,
+    },
+    /// Target mover: fetch a disk of a point into an image. Answer: `Outcome::DiskRestored`.
+    RestoreDisk {
+        /// The agent of the repository.
+        source: Endpoint,
+        /// The repository.
+        repository: Name,
+        /// The access that lets us in there.
+        access: TaskId,
+        /// The point.
+        point: PointId,
+        /// The disk in the point.
+        disk: DiskName,
+        /// Where to write it.
+        target: DiskRef,
+    },
+    /// Sending end of a stream of changed blocks. Connects to `peer` and its `ReceiveDisk`. Answer: `Outcome::DiskSent`.
+    SendDisk {
+        /// What to read.
+        source: DiskRef,
+        /// The snapshot to read; none for a VM that is off.
+        snapshot: Option<Name>,
+        /// The other end.
+        peer: Endpoint,
+        /// The task there that receives.
+        receive: TaskId,
+        /// The repository that holds the digests of the replica's newest point, with the access to it.
+        digests: Option<DigestStore>,
+    },
+    /// Receiving end of a stream of changed blocks. Answer: `Outcome::DiskReceived`.
+    ReceiveDisk {
+        /// Certificate of the sender.
+        peer: Digest,
+        /// Where to.
+        sink: DiskSink,
+    },
+    /// Seal a point of a replica's store: all its disks are received and durable. Answer: `Outcome::PointDurable`.
+    SealReplicaPoint {
+        /// The host.
+        host: Name,
+        /// The replica.
+        replica: Name,
+        /// The point.
+        point: PointId,
+        /// When the source's disks were frozen.
+        taken: Timestamp,
+        /// Content proof per disk, as the source computed it.
+        disks: Vec<DiskPoint>,
+        /// Points to merge away afterwards (oldest first).
+        forget: Vec<PointId>,
+    },
+    /// Take back what a run that failed wrote since the last sealed point. Answer: `Outcome::Done`.
+    RollBackReplica {
+        /// The host.
+        host: Name,
+        /// The replica.
+        replica: Name,
+    },
+    /// Make a VM from a replica's point: a working disk beside the store, which stays as it is. Answer: `Outcome::Snapshot`
+    /// with the disks.
+    MakeWorking {
+        /// The host.
+        host: Name,
+        /// The replica.
+        replica: Name,
+        /// The point.
+        point: PointId,
+        /// The VM to make.
+        vm: VmName,
+        /// The VM that it stands for.
+        origin: VmRef,
+    },
+    /// Delete a working VM that is off. Answer: `Outcome::Done`.
+    DropWorking {
+        /// The host.
+        host: Name,
+        /// The replica.
+        replica: Name,
+        /// The VM.
+        vm: VmName,
+    },
+    /// Make the content of a working VM that is off the newest point of the store, then delete it. Answer:
+    /// `Outcome::PointDurable`.
+    AbsorbWorking {
+        /// The host.
+        host: Name,
+        /// The replica.
+        replica: Name,
+        /// The VM.
+        vm: VmName,
+        /// The new point.
+        point: PointId,
+        /// When the VM was switched off.
+        taken: Timestamp,
+        /// Points to merge away afterwards.
+        forget: Vec<PointId>,
+    },
+    /// Delete a replica's store. Answer: `Outcome::Done`.
+    DropReplica {
+        /// The host.
+        host: Name,
+        /// The replica.
+        replica: Name,
+    },
+}
+
+/// Where the digests of a replica's newest point are kept: a repository near the source.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct DigestStore {
+    /// The agent of the repository.
+    pub agent: Endpoint,
+    /// The repository.
+    pub repository: Name,
+    /// The access that lets us in.
+    pub access: TaskId,
+    /// The replica whose digests they are.
+    pub replica: Name,
+    /// The point whose digests to compare with; a full compare with the receiver otherwise.
+    pub base: Option<PointId>,
+    /// The point whose digests to keep afterwards.
+    pub point: PointId,
+}
+
+/// How a task ended.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub enum Outcome {
+    /// It is so.
+    Done,
+    /// One page of a host's VMs. Absence counts only once the page with `last` has come.
+    Inventory {
+        /// The VMs.
+        vms: Vec<super::host::VmFacts>,
+        /// Whether this page ends the listing.
+        last: bool,
+    },
+    /// A view of the VM's disks is frozen, or a working VM made.
+    Snapshot {
+        /// The disks.
+        disks: Vec<DiskFacts>,
+        /// When they were frozen.
+        taken: Timestamp,
+    },
+    /// A disk is in the repository, durable.
+    DiskStored {
+        /// The disk with its proof.
+        disk: DiskPoint,
+        /// How the bytes moved.
+        moved: Moved,
+        /// Why it was read in full although a parent was named, if so.
+        full_because: Option<String>,
+    },
+    /// A point is durable.
+    PointDurable {
+        /// What the store needs for it beyond what was there.
+        stored: ByteCount,
+        /// The disks with the proof that the store computed.
+        disks: Vec<DiskPoint>,
+    },
+    /// Points are dropped.
+    Pruned {
+        /// Those that are gone now.
+        points: Vec<PointId>,
+        /// What was freed.
+        freed: ByteCount,
+    },
+    /// Everything was read.
+    Verified {
+        /// Chunks read.
+        chunks: u64,
+        /// Damage found, at most five lines.
+        damage: Vec<String>,
+        /// How many in all.
+        damaged: u64,
+    },
+    /// A disk is restored, durable.
+    DiskRestored {
+        /// The disk with the proof computed over what was written.
+        disk: DiskPoint,
+        /// How the bytes moved.
+        moved: Moved,
+    },
+    /// The sending end is done.
+    DiskSent {
+        /// The disk with the proof of what was read.
+        disk: DiskPoint,
+        /// How the bytes moved.
+        moved: Moved,
+        /// Why everything was compared with the receiver although digests were named, if so.
+        full_because: Option<String>,
+    },
+    /// The receiving end is done: written and durable.
+    DiskReceived {
+        /// The disk with the proof of what the sink holds now.
+        disk: DiskPoint,
+        /// How the bytes moved.
+        moved: Moved,
+    },
+    /// It could not be done.
+    Failed(Failure),
+    /// It was cancelled.
+    Cancelled,
+}
+
+/// Counters of a task that moves data.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, Default)]
+pub struct Moved {
+    /// Bytes read from the source, holes left out.
+    pub read: ByteCount,
+    /// Bytes of changed blocks, before compression.
+    pub changed: ByteCount,
+    /// Bytes put on the data channel, everything counted.
+    pub sent: ByteCount,
+    /// Bytes written at the target.
+    pub written: ByteCount,
+}
+
+/// Why a task failed.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Failure {
+    /// A stable code, `FS-<PART>-<WHAT>`.
+    pub code: String,
+    /// What happened, to what, and why.
+    pub message: String,
+    /// What to do about it.
+    pub advice: String,
+    /// Whether the same task may succeed if ordered again later.
+    pub transient: bool,
+}

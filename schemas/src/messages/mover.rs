@@ -1,0 +1,92 @@
+//! The mover actor: one agent process with its roles, slots, endpoint and health. Orders for mover tasks go through it,
+//! so that a site's control is the only one that its agents obey.
+
+use super::agent::{Endpoint, Outcome, TaskSpec};
+use super::Epoch;
+use crate::ids::{Address, Lineage, Name, TaskId, VmRef};
+use serde::{Deserialize, Serialize};
+
+/// What a mover may do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Role {
+    /// Reads source disks.
+    Source,
+    /// Writes target disks.
+    Target,
+    /// Keeps a repository.
+    Repository,
+}
+
+/// How a mover reads a disk, best first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum TransportMode {
+    /// The image or device itself.
+    Direct,
+    /// A snapshot of the storage system.
+    StorageSnapshot,
+    /// The disk attached to the proxy.
+    Hotadd,
+    /// NBD over the network.
+    Network,
+}
+
+/// A mover, as an operator defines it. Its name is its agent's name.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MoverSpec {
+    /// Its roles.
+    pub roles: Vec<Role>,
+    /// Tasks at once; at most 2 per core is the field's rule.
+    pub slots: u32,
+}
+
+/// What a mover accepts.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub enum Command {
+    /// From the operator.
+    Define(MoverSpec),
+    /// From the operator: forget it. Refused while tasks are open or a host or repository names it.
+    Remove,
+    /// From its agent, on every connect. A new incarnation has lost its memory.
+    Hello {
+        /// Its incarnation.
+        incarnation: Lineage,
+        /// Its data channel.
+        endpoint: Endpoint,
+        /// Its program version.
+        version: String,
+        /// Hosts that it can read directly.
+        cores: u32,
+    },
+    /// From a host or repository actor of this site: tell me when my agent is there (`AgentReady`).
+    Register,
+    /// From a session or replica of any site: run this on your agent, and tell me (`TaskEnded`). The task id is the asker's.
+    Assign {
+        /// The task.
+        task: TaskId,
+        /// The VM epoch it acts under, if any.
+        fence: Option<(VmRef, Epoch)>,
+        /// What to do.
+        spec: Box<TaskSpec>,
+    },
+    /// From whoever assigned it: stop it.
+    Cancel {
+        /// The task.
+        task: TaskId,
+    },
+    /// From the agent: a task has ended. Passed on to the task's owner.
+    TaskEnded {
+        /// The task.
+        task: TaskId,
+        /// How.
+        outcome: Outcome,
+    },
+    /// From the broker: what are you, and are you there? Answered by `broker::Command::MoverIs`.
+    Describe {
+        /// Who asks.
+        broker: Address,
+        /// For which request.
+        request: Name,
+    },
+}
