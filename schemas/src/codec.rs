@@ -131,7 +131,11 @@ fn check(bytes: &[u8]) -> Result<(), CodecError> {
             open.pop();
         }
         if open.is_empty() {
-            return if at == bytes.len() { Ok(()) } else { Err(CodecError::Malformed { at, why: "bytes after the value" }) };
+            return if at == bytes.len() {
+                Ok(())
+            } else {
+                Err(CodecError::Malformed { at, why: "bytes after the value" })
+            };
         }
     }
 }

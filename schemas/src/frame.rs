@@ -108,9 +108,8 @@ impl Header {
     /// # Errors
     /// [`FrameError::Short`], [`FrameError::Header`].
     pub fn decode(bytes: &[u8]) -> Result<Header, FrameError> {
-        let raw: &[u8; HEADER_LEN] = bytes
-            .first_chunk()
-            .ok_or(FrameError::Short { have: bytes.len(), need: HEADER_LEN })?;
+        let raw: &[u8; HEADER_LEN] =
+            bytes.first_chunk().ok_or(FrameError::Short { have: bytes.len(), need: HEADER_LEN })?;
         let u16_at = |at: usize| u16::from_le_bytes([raw[at], raw[at + 1]]);
         let u32_at = |at: usize| u32::from_le_bytes([raw[at], raw[at + 1], raw[at + 2], raw[at + 3]]);
         if raw[..4] != MAGIC {
@@ -132,7 +131,14 @@ impl Header {
         let (mut lineage, mut site) = ([0; 16], [0; 16]);
         lineage.copy_from_slice(&raw[16..32]);
         site.copy_from_slice(&raw[32..48]);
-        Ok(Header { schema: u16_at(4), has_state_hash: flags == 1, seq: Seq(u64::from_le_bytes(seq)), lineage: Lineage(lineage), site, lens })
+        Ok(Header {
+            schema: u16_at(4),
+            has_state_hash: flags == 1,
+            seq: Seq(u64::from_le_bytes(seq)),
+            lineage: Lineage(lineage),
+            site,
+            lens,
+        })
     }
 }
 
@@ -274,7 +280,8 @@ impl<'a> RawFrame<'a> {
             bytes.copy_from_slice(raw);
             Digest(bytes)
         };
-        let (state_hash, rest) = if header.has_state_hash { (Some(digest(&rest[..32])), &rest[32..]) } else { (None, rest) };
+        let (state_hash, rest) =
+            if header.has_state_hash { (Some(digest(&rest[..32])), &rest[32..]) } else { (None, rest) };
         Ok((RawFrame { header, input, events, sends, state_hash, previous: digest(rest) }, need))
     }
 

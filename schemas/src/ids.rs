@@ -25,15 +25,28 @@ fn check_token(what: &'static str, text: &str) -> Result<(), BadId> {
     let legal = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
     let edge = |b: Option<&u8>| b.is_some_and(|b| *b != b'-');
     let bytes = text.as_bytes();
-    if bytes.is_empty() || bytes.len() > 63 || !bytes.iter().copied().all(legal) || !edge(bytes.first()) || !edge(bytes.last()) {
+    if bytes.is_empty()
+        || bytes.len() > 63
+        || !bytes.iter().copied().all(legal)
+        || !edge(bytes.first())
+        || !edge(bytes.last())
+    {
         return Err(bad(what, text, "use 1 to 63 of a-z, 0-9 and '-', with no '-' at either end"));
     }
     Ok(())
 }
 
 fn check_file_name(what: &'static str, text: &str) -> Result<(), BadId> {
-    if text.is_empty() || text.len() > 200 || text.starts_with('.') || text.chars().any(|c| c == '/' || c == '\\' || c.is_control()) {
-        return Err(bad(what, text, "use a file name of 1 to 200 bytes without '/', '\\', control characters or a leading '.'"));
+    if text.is_empty()
+        || text.len() > 200
+        || text.starts_with('.')
+        || text.chars().any(|c| c == '/' || c == '\\' || c.is_control())
+    {
+        return Err(bad(
+            what,
+            text,
+            "use a file name of 1 to 200 bytes without '/', '\\', control characters or a leading '.'",
+        ));
     }
     Ok(())
 }
@@ -134,7 +147,15 @@ pub enum Kind {
 impl Kind {
     /// Every kind that has a decider, in the order of the house.
     pub const ENTITIES: [Kind; 9] = [
-        Kind::Site, Kind::Host, Kind::Mover, Kind::Repository, Kind::Broker, Kind::Job, Kind::Session, Kind::Replica, Kind::Plan,
+        Kind::Site,
+        Kind::Host,
+        Kind::Mover,
+        Kind::Repository,
+        Kind::Broker,
+        Kind::Job,
+        Kind::Session,
+        Kind::Replica,
+        Kind::Plan,
     ];
 
     /// The kind as a subject token.
@@ -164,11 +185,9 @@ impl fmt::Display for Kind {
 impl std::str::FromStr for Kind {
     type Err = BadId;
     fn from_str(text: &str) -> Result<Self, BadId> {
-        Kind::ENTITIES
-            .into_iter()
-            .chain([Kind::Agent, Kind::Api])
-            .find(|k| k.as_str() == text)
-            .ok_or_else(|| bad("kind", text, "use site, host, mover, repository, broker, job, session, replica, plan, agent or api"))
+        Kind::ENTITIES.into_iter().chain([Kind::Agent, Kind::Api]).find(|k| k.as_str() == text).ok_or_else(|| {
+            bad("kind", text, "use site, host, mover, repository, broker, job, session, replica, plan, agent or api")
+        })
     }
 }
 

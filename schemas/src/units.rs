@@ -59,7 +59,11 @@ impl Hlc {
     /// The clock after a local event at wall time `now`.
     #[must_use]
     pub fn tick(self, now: Timestamp) -> Hlc {
-        if now > self.wall { Hlc { wall: now, count: 0 } } else { Hlc { wall: self.wall, count: self.count.saturating_add(1) } }
+        if now > self.wall {
+            Hlc { wall: now, count: 0 }
+        } else {
+            Hlc { wall: self.wall, count: self.count.saturating_add(1) }
+        }
     }
 
     /// The clock after hearing `remote` at wall time `now`. A remote time more than [`Hlc::MAX_AHEAD`] ahead is

@@ -1,1 +1,3 @@
-//! (being written)
+//! The actix shell around the kernel, and the port that a log implements.
+
+pub mod log_port;

@@ -1,6 +1,6 @@
 //! A job: what is protected, when, how often retried, how many points are kept. It starts sessions and learns their ends.
 
-use super::{SessionResult};
+use super::SessionResult;
 use crate::ids::{Name, PointId, SiteName, VmName, VmRef};
 use crate::units::{Millis, Timestamp};
 use serde::{Deserialize, Serialize};

@@ -12,8 +12,8 @@ pub mod repository;
 pub mod session;
 pub mod site;
 
-use crate::ids::{Address, Kind, SiteName};
 use crate::ids::Seq;
+use crate::ids::{Address, Kind, SiteName};
 use serde::{Deserialize, Serialize};
 
 /// Any message, by the kind of party that accepts it.

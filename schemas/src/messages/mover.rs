@@ -1,8 +1,8 @@
 //! The mover actor: one agent process with its roles, slots, endpoint and health. Orders for mover tasks go through it,
 //! so that a site's control is the only one that its agents obey.
 
-use super::agent::{Endpoint, Outcome, TaskSpec};
 use super::Epoch;
+use super::agent::{Endpoint, Outcome, TaskSpec};
 use crate::ids::{Address, Lineage, Name, TaskId, VmRef};
 use serde::{Deserialize, Serialize};
 

@@ -1,8 +1,8 @@
 //! A failover plan: replicas in order, a delay after each, and how many may start at once. It works on the whole group:
 //! failover, undo, failback, switch, commit.
 
-use super::replica::PointChoice;
 use super::Override;
+use super::replica::PointChoice;
 use crate::ids::Name;
 use crate::units::Millis;
 use serde::{Deserialize, Serialize};
