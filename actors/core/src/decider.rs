@@ -153,7 +153,11 @@ pub trait Decider: 'static {
     ///
     /// # Errors
     /// A rejection is a normal answer: it is recorded, and goes back to a sender that is an actor.
-    fn decide(state: &Self::State, input: &Input<Self::Command>, context: &Context) -> Result<Decision<Self::Event>, Self::Rejection>;
+    fn decide(
+        state: &Self::State,
+        input: &Input<Self::Command>,
+        context: &Context,
+    ) -> Result<Decision<Self::Event>, Self::Rejection>;
 
     /// Folds one event. Total: it never fails and never panics on an event of any past version.
     fn evolve(state: &mut Self::State, event: &Self::Event);
@@ -175,7 +179,11 @@ pub trait Decider: 'static {
 ///
 /// # Errors
 /// The decider's rejection; the state is then as it was.
-pub fn step<D: Decider>(state: &mut D::State, input: &Input<D::Command>, context: &Context) -> Result<Decision<D::Event>, D::Rejection> {
+pub fn step<D: Decider>(
+    state: &mut D::State,
+    input: &Input<D::Command>,
+    context: &Context,
+) -> Result<Decision<D::Event>, D::Rejection> {
     let decision = D::decide(state, input, context)?;
     decision.events.iter().for_each(|event| D::evolve(state, event));
     Ok(decision)

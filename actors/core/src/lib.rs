@@ -4,16 +4,10 @@
 //! production, in replay and in simulation.
 
 pub mod decider;
+pub mod pairs;
 
-pub mod broker;
-pub mod host;
-pub mod job;
-pub mod mover;
-pub mod plan;
-pub mod replica;
-pub mod repository;
-pub mod session;
-pub mod site;
+#[cfg(test)]
+mod testing;
 
 /// Version of the decision code. Raised with every change that may decide otherwise on the same input; frames carry it,
 /// and `redecide` demands equality only within one version.

@@ -1,0 +1,182 @@
+//! What the deciders' tests share: `given(me, events).when(input).then(events, sends)`, and short ways to write ids.
+//! Every `when` also checks that folding the events again gives the state that the decision left.
+
+use crate::decider::{Context, Decider, Decision, Input, Send, step};
+use farshore_schemas::ids::{Address, Digest, DiskName, Lineage, Name, PointId, Seq, SiteName, VmName, VmRef};
+use farshore_schemas::messages::agent::Endpoint;
+use farshore_schemas::messages::{Message, Refusal};
+use farshore_schemas::units::{Millis, Timestamp};
+
+/// An actor with a history, and the circumstances of the next input.
+pub(crate) struct Given<D: Decider> {
+    /// The fold of the history.
+    pub(crate) state: D::State,
+    /// What the next input finds.
+    pub(crate) context: Context,
+    history: Vec<D::Event>,
+}
+
+/// The actor `me` (as `site:kind/name`) after `events`. Time starts at 1,000,000 ms, the frame at 7.
+pub(crate) fn given<D: Decider>(me: &str, events: impl IntoIterator<Item = D::Event>) -> Given<D> {
+    let history: Vec<D::Event> = events.into_iter().collect();
+    let mut state = D::State::default();
+    history.iter().for_each(|event| D::evolve(&mut state, event));
+    let me = address(me);
+    let context = Context {
+        from: Address { site: me.site.clone(), entity: "api/operator".parse().unwrap() },
+        me,
+        lineage: lineage(1),
+        principal: "ops".to_owned(),
+        now: Timestamp(1_000_000),
+        frame: Seq(7),
+    };
+    Given { state, context, history }
+}
+
+impl<D: Decider> Given<D> {
+    /// The next inputs come from `from` (as `site:kind/name`).
+    pub(crate) fn from(mut self, from: &str) -> Self {
+        self.context.from = address(from);
+        self
+    }
+
+    /// Time passes.
+    pub(crate) fn later(mut self, span: Millis) -> Self {
+        self.context.now = self.context.now.after(span);
+        self.context.frame = Seq(self.context.frame.0 + 1);
+        self
+    }
+
+    /// A command is decided and folded.
+    pub(crate) fn when(self, command: D::Command) -> Then<D> {
+        self.when_input(Input::Command(command))
+    }
+
+    /// Any input is decided and folded.
+    pub(crate) fn when_input(self, input: Input<D::Command>) -> Then<D> {
+        let Given { mut state, context, mut history } = self;
+        let before = state.clone();
+        let decided = step::<D>(&mut state, &input, &context);
+        match &decided {
+            Ok(decision) => history.extend(decision.events.iter().cloned()),
+            Err(_) => assert_eq!(before, state, "a rejection leaves the state as it was"),
+        }
+        let mut folded = D::State::default();
+        history.iter().for_each(|event| D::evolve(&mut folded, event));
+        assert_eq!(folded, state, "the state is the fold of its events");
+        Then { given: Given { state, context, history }, decided }
+    }
+}
+
+/// What came of an input.
+pub(crate) struct Then<D: Decider> {
+    given: Given<D>,
+    /// As decided.
+    pub(crate) decided: Result<Decision<D::Event>, D::Rejection>,
+}
+
+impl<D: Decider> Then<D> {
+    /// It was accepted; the decision.
+    pub(crate) fn decision(&self) -> &Decision<D::Event> {
+        match &self.decided {
+            Ok(decision) => decision,
+            Err(rejection) => panic!("rejected: {rejection:?}"),
+        }
+    }
+
+    /// It gave exactly these events and sends.
+    pub(crate) fn then(self, events: &[D::Event], sends: &[(&str, Message)]) -> Given<D> {
+        let decision = self.decision();
+        assert_eq!(decision.events.as_slice(), events);
+        let sent: Vec<(String, Message)> =
+            decision.sends.iter().map(|send| (send.to.to_string(), send.body.clone())).collect();
+        let wanted: Vec<(String, Message)> = sends.iter().map(|(to, body)| ((*to).to_owned(), body.clone())).collect();
+        assert_eq!(sent, wanted);
+        self.given
+    }
+
+    /// It was accepted, whatever it gave.
+    pub(crate) fn accepted(self) -> Given<D> {
+        self.decision();
+        self.given
+    }
+
+    /// It was accepted and gave these sends, whatever the events.
+    pub(crate) fn sent(self, sends: &[(&str, Message)]) -> Given<D> {
+        let events = self.decision().events.clone();
+        self.then(&events, sends)
+    }
+
+    /// It was rejected with this code; message and advice are there.
+    pub(crate) fn rejected(self, code: &str) -> Given<D> {
+        assert_eq!(self.outcome(), code);
+        self.given
+    }
+
+    /// `ok`, or the code of the rejection: for tables of every (state, input) pair.
+    pub(crate) fn outcome(&self) -> String {
+        match &self.decided {
+            Ok(_) => "ok".to_owned(),
+            Err(rejection) => {
+                let refusal: Refusal = rejection.clone().into();
+                assert!(refusal.code.starts_with("FS-"), "{refusal:?}");
+                assert!(!refusal.message.is_empty() && !refusal.advice.is_empty(), "{refusal:?}");
+                refusal.code
+            }
+        }
+    }
+}
+
+/// Who a send goes to, with its body: for assertions on parts of a decision.
+pub(crate) fn addressed(send: &Send) -> (String, &Message) {
+    (send.to.to_string(), &send.body)
+}
+
+pub(crate) fn address(text: &str) -> Address {
+    text.parse().unwrap()
+}
+
+pub(crate) fn name(text: &str) -> Name {
+    text.parse().unwrap()
+}
+
+pub(crate) fn site(text: &str) -> SiteName {
+    text.parse().unwrap()
+}
+
+pub(crate) fn vm(text: &str) -> VmName {
+    text.parse().unwrap()
+}
+
+pub(crate) fn disk(text: &str) -> DiskName {
+    text.parse().unwrap()
+}
+
+pub(crate) fn point(text: &str) -> PointId {
+    PointId(name(text))
+}
+
+/// A VM where it stands, as `site/host/vm`.
+pub(crate) fn vm_ref(text: &str) -> VmRef {
+    let parts: Vec<&str> = text.split('/').collect();
+    VmRef { site: site(parts[0]), host: name(parts[1]), vm: vm(parts[2]) }
+}
+
+pub(crate) fn lineage(byte: u8) -> Lineage {
+    Lineage([byte; 16])
+}
+
+pub(crate) fn digest(byte: u8) -> Digest {
+    Digest([byte; 32])
+}
+
+/// The data channel of an agent, as `site/agent`.
+pub(crate) fn endpoint(text: &str) -> Endpoint {
+    let (at, agent) = text.split_once('/').unwrap();
+    Endpoint {
+        site: site(at),
+        agent: name(agent),
+        address: format!("{agent}.{at}:7000"),
+        fingerprint: digest(u8::try_from(text.len()).unwrap()),
+    }
+}
