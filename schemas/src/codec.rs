@@ -6,8 +6,8 @@ use serde::de::DeserializeOwned;
 
 /// The deepest nesting that is decoded.
 pub const MAX_DEPTH: usize = 64;
-/// The largest message on the bus, and the largest frame, in bytes.
-pub const MAX_MESSAGE: usize = 256 * 1024;
+/// The largest message on the bus, in bytes: a frame that records it as its input still fits [`crate::frame::MAX_FRAME`].
+pub const MAX_MESSAGE: usize = 192 * 1024;
 
 /// Why bytes were not decoded.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

@@ -20,7 +20,7 @@
 //! ```
 //! A frame's hash is BLAKE3 over all of its bytes.
 
-use crate::codec::{self, CodecError, MAX_MESSAGE};
+use crate::codec::{self, CodecError};
 use crate::envelope::{Channel, Envelope, Mark};
 use crate::ids::{Address, Digest, EntityId, Lineage, Seq, SiteName};
 use crate::messages::{Message, Refusal};
@@ -35,7 +35,7 @@ pub const MAGIC: [u8; 4] = *b"FSF1";
 /// file are added (`upcast.rs`).
 pub const SCHEMA: u16 = 1;
 /// The largest frame: a decision that needs more is refused before it is appended.
-pub const MAX_FRAME: usize = MAX_MESSAGE;
+pub const MAX_FRAME: usize = 256 * 1024;
 
 /// A header, checked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -151,6 +151,14 @@ pub enum Input {
     Wake,
     /// The process has started anew: what is owed?
     Restarted,
+    /// The log was restored from a copy or cut: from this frame on it has the lineage in the frame's header, and what was
+    /// not yet confirmed is numbered anew. Recorded by the site actor, which decides nothing on it.
+    LineageRenewed {
+        /// The lineage before.
+        previous: Lineage,
+        /// Why.
+        reason: String,
+    },
     /// A message whose decider panicked twice; nothing was decided, the channel moves on.
     Poisoned {
         /// The message.
@@ -331,35 +339,75 @@ pub struct FrameParts<'a> {
     pub previous: Digest,
 }
 
+/// Three sections, encoded, known to fit a frame.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Sections([Vec<u8>; 3]);
+
+impl Sections {
+    /// Encodes input, events and sends.
+    ///
+    /// # Errors
+    /// [`CodecError::TooLarge`] when their frame would be larger than [`MAX_FRAME`].
+    pub fn encode(input: &InputSection, events: &EventsSection, sends: &SendsSection) -> Result<Sections, CodecError> {
+        let sections = [codec::encode(input), codec::encode(events), codec::encode(sends)];
+        let len = HEADER_LEN + sections.iter().map(Vec::len).sum::<usize>() + 32 + 32 + 4;
+        if len > MAX_FRAME {
+            return Err(CodecError::TooLarge { len, max: MAX_FRAME });
+        }
+        Ok(Sections(sections))
+    }
+
+    /// Puts header and trailer around them: the whole frame, and its hash.
+    pub fn seal(&self, place: &Place) -> (Vec<u8>, Digest) {
+        let len = HEADER_LEN + self.0.iter().map(Vec::len).sum::<usize>() + 32 + 32 + 4;
+        let mut frame = Vec::with_capacity(len);
+        frame.extend_from_slice(&MAGIC);
+        frame.extend_from_slice(&SCHEMA.to_le_bytes());
+        frame.extend_from_slice(&u16::from(place.state_hash.is_some()).to_le_bytes());
+        frame.extend_from_slice(&place.seq.0.to_le_bytes());
+        frame.extend_from_slice(&place.lineage.0);
+        frame.extend_from_slice(&place.site);
+        for section in &self.0 {
+            frame.extend_from_slice(&u32::try_from(section.len()).expect("checked against MAX_FRAME").to_le_bytes());
+        }
+        frame.extend_from_slice(&crc32c::crc32c(&frame).to_le_bytes());
+        self.0.iter().for_each(|section| frame.extend_from_slice(section));
+        if let Some(hash) = place.state_hash {
+            frame.extend_from_slice(&hash.0);
+        }
+        frame.extend_from_slice(&place.previous.0);
+        frame.extend_from_slice(&crc32c::crc32c(&frame[HEADER_LEN..]).to_le_bytes());
+        let hash = Digest(*blake3::hash(&frame).as_bytes());
+        (frame, hash)
+    }
+}
+
+/// A frame's place in its log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Place {
+    /// Its seq.
+    pub seq: Seq,
+    /// The log's lineage.
+    pub lineage: Lineage,
+    /// [`site_tag`] of the site.
+    pub site: [u8; 16],
+    /// The actor's state hash after it, in some frames.
+    pub state_hash: Option<Digest>,
+    /// Hash of the frame before.
+    pub previous: Digest,
+}
+
 /// Encodes a frame and says its hash.
 ///
 /// # Errors
 /// [`CodecError::TooLarge`] when it would be larger than [`MAX_FRAME`].
 pub fn encode(parts: &FrameParts<'_>) -> Result<(Vec<u8>, Digest), CodecError> {
-    let sections = [codec::encode(parts.input), codec::encode(parts.events), codec::encode(parts.sends)];
-    let len = HEADER_LEN + sections.iter().map(Vec::len).sum::<usize>() + 32 + 32 + 4;
-    if len > MAX_FRAME {
-        return Err(CodecError::TooLarge { len, max: MAX_FRAME });
-    }
-    let mut frame = Vec::with_capacity(len);
-    frame.extend_from_slice(&MAGIC);
-    frame.extend_from_slice(&SCHEMA.to_le_bytes());
-    frame.extend_from_slice(&u16::from(parts.state_hash.is_some()).to_le_bytes());
-    frame.extend_from_slice(&parts.seq.0.to_le_bytes());
-    frame.extend_from_slice(&parts.lineage.0);
-    frame.extend_from_slice(&parts.site);
-    for section in &sections {
-        frame.extend_from_slice(&u32::try_from(section.len()).expect("checked against MAX_FRAME").to_le_bytes());
-    }
-    frame.extend_from_slice(&crc32c::crc32c(&frame).to_le_bytes());
-    for section in &sections {
-        frame.extend_from_slice(section);
-    }
-    if let Some(hash) = parts.state_hash {
-        frame.extend_from_slice(&hash.0);
-    }
-    frame.extend_from_slice(&parts.previous.0);
-    frame.extend_from_slice(&crc32c::crc32c(&frame[HEADER_LEN..]).to_le_bytes());
-    let hash = Digest(*blake3::hash(&frame).as_bytes());
-    Ok((frame, hash))
+    let sections = Sections::encode(parts.input, parts.events, parts.sends)?;
+    Ok(sections.seal(&Place {
+        seq: parts.seq,
+        lineage: parts.lineage,
+        site: parts.site,
+        state_hash: parts.state_hash,
+        previous: parts.previous,
+    }))
 }

@@ -1,0 +1,196 @@
+//! What a site has said and not yet heard confirmed, per receiver, in order. Part of it is folded from the log (what was
+//! sent, what was confirmed); when to try again is volatile and starts afresh with the process.
+
+use farshore_schemas::envelope::{Channel, Envelope, Sender};
+use farshore_schemas::ids::{Address, EntityId, Lineage, MessageId, Seq, SiteName};
+use farshore_schemas::messages::Message;
+use farshore_schemas::units::{Hlc, Millis, Timestamp};
+use serde::{Deserialize, Serialize};
+use std::collections::{BTreeMap, VecDeque};
+
+/// How many messages of one channel are under way at once.
+const WINDOW: usize = 64;
+/// First wait before a message is sent again; doubled up to [`LAST_WAIT`].
+const FIRST_WAIT: Millis = Millis(200);
+const LAST_WAIT: Millis = Millis(5_000);
+
+/// A message that waits for its confirmation.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Entry {
+    /// Its number on the channel.
+    pub number: u64,
+    /// The actor that sent it.
+    pub from: EntityId,
+    /// Its id: lineage, frame and index.
+    pub lineage: Lineage,
+    /// The frame that sent it.
+    pub seq: Seq,
+    /// Its index in that frame.
+    pub index: u16,
+    /// The site's clock then.
+    pub sent: Hlc,
+    /// Not to be acted on after this.
+    pub expires: Option<Timestamp>,
+    /// A later entry with this key stands for it.
+    pub supersede: Option<String>,
+    /// On whose behalf.
+    pub principal: String,
+    /// Trace context.
+    pub trace: Option<String>,
+    /// What is said; none when superseded.
+    pub body: Option<Message>,
+}
+
+/// When a receiver is tried again, and how many entries were sent to it since it last confirmed something.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+struct Attempt {
+    at: Timestamp,
+    wait: Millis,
+    under_way: usize,
+}
+
+/// All channels of a site.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Outbox {
+    entries: BTreeMap<Address, VecDeque<Entry>>,
+    attempts: BTreeMap<Address, Attempt>,
+}
+
+impl Outbox {
+    /// Adds a message behind those for the same receiver; earlier ones with its key are emptied.
+    pub fn push(&mut self, to: &Address, entry: Entry) {
+        let queue = self.entries.entry(to.clone()).or_default();
+        if let Some(key) = &entry.supersede {
+            queue.iter_mut().filter(|old| old.supersede.as_ref() == Some(key)).for_each(|old| old.body = None);
+        }
+        queue.push_back(entry);
+    }
+
+    /// Forgets everything for a receiver up to a number. Says whether anything was there to forget.
+    pub fn confirm(&mut self, receiver: &Address, number: u64) -> bool {
+        let Some(queue) = self.entries.get_mut(receiver) else {
+            return false;
+        };
+        let before = queue.len();
+        while queue.front().is_some_and(|entry| entry.number <= number) {
+            queue.pop_front();
+        }
+        let gone = before - queue.len();
+        if queue.is_empty() {
+            self.entries.remove(receiver);
+            self.attempts.remove(receiver);
+        } else if gone > 0
+            && let Some(attempt) = self.attempts.get_mut(receiver)
+        {
+            *attempt = Attempt { wait: FIRST_WAIT, under_way: attempt.under_way.saturating_sub(gone), ..*attempt };
+        }
+        gone > 0
+    }
+
+    /// The receiver lacks what comes after its last confirmation: send it at once.
+    pub fn hurry(&mut self, receiver: &Address, now: Timestamp) {
+        if let Some(attempt) = self.attempts.get_mut(receiver) {
+            attempt.under_way = 0;
+            attempt.at = now;
+        }
+    }
+
+    /// A peer is within reach again: everything may be tried at once.
+    pub fn hurry_all(&mut self, now: Timestamp) {
+        self.attempts.values_mut().for_each(|attempt| *attempt = Attempt { at: now, wait: FIRST_WAIT, under_way: 0 });
+    }
+
+    /// Entries of frames up to `durable` that are to be put on the bus now: those never sent, and those whose wait is over.
+    /// Receivers of this site (`local`) are left out: they are handed over directly.
+    pub fn due(&mut self, now: Timestamp, durable: Seq, local: &SiteName) -> Vec<(Address, Entry)> {
+        let mut out = Vec::new();
+        for (to, queue) in self.entries.iter().filter(|(to, _)| !is_local(to, local)) {
+            let attempt =
+                self.attempts.entry(to.clone()).or_insert(Attempt { at: now, wait: FIRST_WAIT, under_way: 0 });
+            let again = attempt.under_way > 0 && attempt.at <= now;
+            let first = if again { 0 } else { attempt.under_way };
+            let window: Vec<&Entry> =
+                queue.iter().take(WINDOW).skip(first).take_while(|entry| entry.seq <= durable).collect();
+            if window.is_empty() {
+                continue;
+            }
+            attempt.under_way = first + window.len();
+            attempt.at = now.after(attempt.wait);
+            if again {
+                attempt.wait = Millis((attempt.wait.0 * 2).min(LAST_WAIT.0));
+            }
+            out.extend(window.into_iter().map(|entry| (to.clone(), entry.clone())));
+        }
+        out
+    }
+
+    /// When something is to be tried again.
+    pub fn next_attempt(&self) -> Option<Timestamp> {
+        self.attempts.values().filter(|attempt| attempt.under_way > 0).map(|attempt| attempt.at).min()
+    }
+
+    /// Everything for actors of this site that has not been taken yet, in order: handed over anew after a restart.
+    pub fn local(&self, site: &SiteName) -> Vec<(Address, Entry)> {
+        let of = |(to, queue): (&Address, &VecDeque<Entry>)| {
+            queue.iter().map(|e| (to.clone(), e.clone())).collect::<Vec<_>>()
+        };
+        let mut all: Vec<_> = self.entries.iter().filter(|(to, _)| is_local(to, site)).flat_map(of).collect();
+        all.sort_by_key(|(_, entry)| (entry.seq, entry.index));
+        all
+    }
+
+    /// Numbers everything anew from 1 per receiver, for a renewed lineage. Gives the last number per receiver.
+    pub fn renumber(&mut self) -> BTreeMap<Address, u64> {
+        self.attempts.clear();
+        let mut last = BTreeMap::new();
+        for (to, queue) in &mut self.entries {
+            (1..).zip(queue.iter_mut()).for_each(|(number, entry)| entry.number = number);
+            last.insert(to.clone(), queue.len() as u64);
+        }
+        last
+    }
+
+    /// How many messages wait.
+    pub fn len(&self) -> usize {
+        self.entries.values().map(VecDeque::len).sum()
+    }
+
+    /// Whether none waits.
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    /// Per receiver: how many wait.
+    pub fn waiting(&self) -> impl Iterator<Item = (&Address, usize)> {
+        self.entries.iter().map(|(to, queue)| (to, queue.len()))
+    }
+
+    /// All entries, for a snapshot.
+    pub fn entries(&self) -> Vec<(Address, Entry)> {
+        self.entries.iter().flat_map(|(to, queue)| queue.iter().map(|entry| (to.clone(), entry.clone()))).collect()
+    }
+}
+
+/// Whether a receiver is an actor of this site (agents of the site are not: they are reached over the bus).
+fn is_local(to: &Address, site: &SiteName) -> bool {
+    to.site == *site && farshore_schemas::ids::Kind::ENTITIES.contains(&to.entity.kind)
+}
+
+impl Entry {
+    /// The message as it travels.
+    pub fn envelope(&self, to: &Address, site: &SiteName, lineage: Lineage) -> Envelope {
+        Envelope {
+            from: Address { site: site.clone(), entity: self.from.clone() },
+            channel: Channel { site: site.clone(), sender: Sender::Control, lineage },
+            to: to.clone(),
+            number: self.number,
+            id: MessageId { site: site.clone(), lineage: self.lineage, seq: self.seq, index: self.index },
+            sent: self.sent,
+            expires: self.expires,
+            supersede: self.supersede.clone(),
+            principal: self.principal.clone(),
+            trace: self.trace.clone(),
+            body: self.body.clone(),
+        }
+    }
+}
