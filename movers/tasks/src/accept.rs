@@ -1,0 +1,184 @@
+//! What becomes of a message from control that is the next one on its channel. The channel moves on whatever it says:
+//! what cannot be obeyed is answered or counted, never left standing.
+
+use crate::admission::{self, Standing};
+use crate::record::{Fact, Refusal};
+use crate::table::{Action, Batch, TaskTable, task_ended};
+use farshore_schemas::envelope::{Envelope, Mark};
+use farshore_schemas::ids::{Address, TaskId, VmRef};
+use farshore_schemas::messages::agent::{Command, Failure, Order, Outcome};
+use farshore_schemas::messages::host::Driver;
+use farshore_schemas::messages::{Epoch, Message};
+use farshore_schemas::units::Timestamp;
+
+impl TaskTable {
+    /// Before the welcome of this incarnation nothing else is accepted, and nothing is acked: control says it again.
+    pub(crate) fn unwelcome(&self, envelope: &Envelope) -> Vec<Action> {
+        vec![Action::Refuse(Refusal::BeforeWelcome { number: envelope.number })]
+    }
+
+    /// Takes the next message. Everything that follows from it is one record.
+    pub(crate) fn accept(&mut self, envelope: &Envelope, now: Timestamp) -> Vec<Action> {
+        let lineage = envelope.channel.lineage;
+        let before = self.state.control;
+        let mut batch = Batch::new(&mut self.state, now);
+        if before != Some(lineage) {
+            batch.add(Fact::ControlIs { lineage });
+        }
+        batch.add(Fact::Heard { lineage, mark: Mark { number: envelope.number, digest: envelope.digest() } });
+        let effects = obey(&mut batch, envelope);
+        let facts = batch.facts;
+        let mut rest = vec![self.ack(&envelope.channel)];
+        rest.extend(effects);
+        let mut actions = self.commit(facts, rest, now);
+        // Control was put back to an earlier state: it may have lost what we said since, and has to be told anew.
+        if before.is_some_and(|before| before != lineage) {
+            actions.push(Action::Renew);
+        }
+        actions
+    }
+}
+
+fn obey(batch: &mut Batch<'_>, envelope: &Envelope) -> Vec<Action> {
+    let (from, number) = (envelope.from.clone(), envelope.number);
+    let late = envelope.expires.is_some_and(|expires| batch.now > expires);
+    match &envelope.body {
+        None => Vec::new(),
+        Some(Message::Agent(Command::Run(order))) if late => {
+            let expires = order.expires.min(envelope.expires).or(envelope.expires);
+            run(batch, envelope, Order { expires, ..Order::clone(order) })
+        }
+        // What tells of rights, or ends work, is obeyed however late it comes.
+        Some(Message::Agent(command)) => obey_command(batch, envelope, command),
+        Some(Message::Refused(refused)) => {
+            let code = refused.refusal.code.clone();
+            vec![Action::Refuse(Refusal::AnswerRefused { by: refused.by.clone(), code })]
+        }
+        Some(
+            Message::Site(_)
+            | Message::Host(_)
+            | Message::Mover(_)
+            | Message::Repository(_)
+            | Message::Broker(_)
+            | Message::Job(_)
+            | Message::Session(_)
+            | Message::Replica(_)
+            | Message::Plan(_),
+        ) => vec![Action::Refuse(Refusal::Meaningless { from, number })],
+    }
+}
+
+fn obey_command(batch: &mut Batch<'_>, envelope: &Envelope, command: &Command) -> Vec<Action> {
+    match command {
+        Command::Welcome { incarnation } => {
+            if *incarnation == batch.state.incarnation && !batch.state.welcomed {
+                batch.add(Fact::Welcomed);
+            }
+            Vec::new()
+        }
+        Command::ServeHost { host, driver, epochs } => serve_host(batch, (host.clone(), driver.clone()), epochs),
+        Command::ServeRepository { repository, path, lineage } => {
+            let (repository, path, lineage) = (repository.clone(), path.clone(), *lineage);
+            batch.add(Fact::Repository { repository: repository.clone(), path: path.clone(), lineage });
+            vec![Action::ServeRepository { repository, path, lineage }]
+        }
+        Command::Run(order) => run(batch, envelope, Order::clone(order)),
+        Command::Cancel { task } => cancel(batch, &envelope.from, task),
+    }
+}
+
+fn serve_host(
+    batch: &mut Batch<'_>,
+    (host, driver): (farshore_schemas::ids::Name, Driver),
+    epochs: &[(VmRef, Epoch)],
+) -> Vec<Action> {
+    let mut effects = Vec::new();
+    for (origin, epoch) in epochs {
+        match admission::standing(batch.state, origin, epoch) {
+            Standing::Higher => effects.extend(raise(batch, origin, epoch)),
+            Standing::Held | Standing::Stale => {}
+            Standing::Conflict => {
+                let one = batch.state.epochs[origin].site.clone();
+                let (origin, counter, other) = (origin.clone(), epoch.counter, epoch.site.clone());
+                effects.push(Action::Refuse(Refusal::EpochConflict { origin, counter, one, other }));
+            }
+        }
+    }
+    batch.add(Fact::Host { host: host.clone(), driver: driver.clone() });
+    effects.push(Action::ServeHost { host, driver });
+    effects
+}
+
+/// Raises the highest epoch of a VM; what is under way under a lower one is stopped.
+fn raise(batch: &mut Batch<'_>, origin: &VmRef, epoch: &Epoch) -> Vec<Action> {
+    batch.add(Fact::Raised { origin: origin.clone(), epoch: epoch.clone() });
+    let mut effects = vec![Action::Fence { origin: origin.clone(), epoch: epoch.clone() }];
+    let overtaken =
+        |order: &Order| order.fence.as_ref().is_some_and(|(vm, under)| vm == origin && under.counter < epoch.counter);
+    let open = batch.state.open.values().filter(|task| overtaken(&task.order));
+    effects.extend(open.map(|task| Action::Stop(task.order.task.clone())));
+    effects
+}
+
+fn run(batch: &mut Batch<'_>, envelope: &Envelope, order: Order) -> Vec<Action> {
+    let from = &envelope.from;
+    if task_ended(from.entity.kind, &order.task, &Outcome::Done).is_none() {
+        return vec![Action::Refuse(Refusal::Meaningless { from: from.clone(), number: envelope.number })];
+    }
+    if batch.state.open.contains_key(&order.task) {
+        return Vec::new();
+    }
+    if batch.state.ended.contains_key(&order.task) {
+        answer_again(batch, from, &order.task);
+        return Vec::new();
+    }
+    let mut effects = Vec::new();
+    // A higher epoch is a fact even if the order itself cannot be carried out.
+    if let Some((origin, epoch)) = &order.fence
+        && admission::standing(batch.state, origin, epoch) == Standing::Higher
+    {
+        effects = raise(batch, origin, epoch);
+    }
+    if let Some(failure) = admission::refused(batch.state, &order, batch.now) {
+        batch.end(from, &order.task, vec![Outcome::Failed(failure)]);
+        return effects;
+    }
+    batch.add(Fact::Accepted { from: from.clone(), order: Box::new(order.clone()) });
+    effects.push(Action::Start(order));
+    effects
+}
+
+/// An ended task is ordered again. As long as its answer stands in the outbox, or the control that asks has acked it,
+/// nothing is said. A control that was put back to an earlier state has lost the answer, and gets it again.
+fn answer_again(batch: &mut Batch<'_>, from: &Address, task: &TaskId) {
+    let Some(ended) = batch.state.ended.get(task) else { return };
+    if ended.acked.is_none() || ended.acked == batch.state.control {
+        return;
+    }
+    let outcomes = ended.outcomes.clone().unwrap_or_else(|| vec![Outcome::Failed(forgotten(task))]);
+    batch.end(from, task, outcomes);
+}
+
+fn forgotten(task: &TaskId) -> Failure {
+    Failure {
+        code: "FS-AGENT-OUTCOME-FORGOTTEN".to_owned(),
+        message: format!("task {task} has ended here long ago, and how it ended is no longer remembered"),
+        advice: "order the work again under a new task".to_owned(),
+        transient: true,
+    }
+}
+
+fn cancel(batch: &mut Batch<'_>, from: &Address, task: &TaskId) -> Vec<Action> {
+    if let Some(open) = batch.state.open.get(task) {
+        if open.cancelled {
+            return Vec::new();
+        }
+        batch.add(Fact::Cancelled { task: task.clone() });
+        return vec![Action::Stop(task.clone())];
+    }
+    // Never heard of (its order was said to an incarnation that is lost): it is cancelled from now on.
+    if !batch.state.ended.contains_key(task) && task_ended(from.entity.kind, task, &Outcome::Cancelled).is_some() {
+        batch.end(from, task, vec![Outcome::Cancelled]);
+    }
+    Vec::new()
+}
