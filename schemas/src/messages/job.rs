@@ -118,3 +118,87 @@ pub enum Command {
         ended: Timestamp,
     },
 }
+
+/// A place in a schedule: the local date and which slot of that day, from 0 (field.md P16).
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct SlotId {
+    /// The local date, `YYYY-MM-DD`.
+    pub date: String,
+    /// Which of that day.
+    pub ordinal: u32,
+}
+
+/// Why a run began.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Trigger {
+    /// An operator asked for it.
+    Manual,
+    /// The definition itself: a restore.
+    Once,
+    /// The schedule.
+    Slot {
+        /// The newest slot that was due.
+        slot: SlotId,
+        /// When it was due.
+        due: Timestamp,
+        /// How many slots before it were due and did not run: they are coalesced into this run.
+        missed: u64,
+    },
+}
+
+/// What happened to a job.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub enum Event {
+    /// It is (re)defined; slots up to `at` do not count.
+    Defined {
+        /// As this.
+        spec: JobSpec,
+        /// When.
+        at: Timestamp,
+    },
+    /// It is forgotten.
+    Removed,
+    /// The schedule counts, or does not; slots up to `at` do not count.
+    Enabled {
+        /// Whether.
+        enabled: bool,
+        /// When.
+        at: Timestamp,
+    },
+    /// A session was told to begin.
+    RunStarted {
+        /// The session.
+        session: Name,
+        /// The run's number.
+        run: u64,
+        /// Why.
+        trigger: Trigger,
+        /// On whose behalf.
+        principal: String,
+        /// When.
+        at: Timestamp,
+    },
+    /// The session was told to stop.
+    StopRequested {
+        /// The session.
+        session: Name,
+        /// On whose behalf.
+        principal: String,
+        /// When.
+        at: Timestamp,
+    },
+    /// The session has ended.
+    RunEnded {
+        /// The session.
+        session: Name,
+        /// Its result.
+        result: SessionResult,
+        /// VMs whose newest point is from this run.
+        protected: Vec<VmRef>,
+        /// Why it did not begin, if so.
+        refusal: Option<super::Refusal>,
+        /// When it ended.
+        at: Timestamp,
+    },
+}

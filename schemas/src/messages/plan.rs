@@ -1,10 +1,11 @@
 //! A failover plan: replicas in order, a delay after each, and how many may start at once. It works on the whole group:
 //! failover, undo, failback, switch, commit.
 
-use super::Override;
+use super::agent::Failure;
 use super::replica::PointChoice;
+use super::{Override, SessionResult};
 use crate::ids::Name;
-use crate::units::Millis;
+use crate::units::{Millis, Timestamp};
 use serde::{Deserialize, Serialize};
 
 /// One VM of a plan.
@@ -64,6 +65,64 @@ pub enum Command {
         /// What was asked.
         action: Action,
         /// Why it failed, if so.
-        failure: Option<super::agent::Failure>,
+        failure: Option<Failure>,
+    },
+}
+
+/// What happened to a plan.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub enum Event {
+    /// It is (re)defined.
+    Defined {
+        /// As this.
+        spec: PlanSpec,
+    },
+    /// It is forgotten.
+    Removed,
+    /// A run begins.
+    RunStarted {
+        /// What it does.
+        action: Action,
+        /// For failover: which points.
+        point: PointChoice,
+        /// The override, if there is one.
+        forced: Option<Override>,
+        /// On whose behalf.
+        principal: String,
+        /// The replicas in the order of this run, each with the wait after its start.
+        order: Vec<Step>,
+        /// When.
+        at: Timestamp,
+    },
+    /// A replica was told.
+    StepStarted {
+        /// The replica.
+        replica: Name,
+        /// When.
+        at: Timestamp,
+        /// The next one is not started before this.
+        next: Timestamp,
+    },
+    /// A replica has answered.
+    StepEnded {
+        /// The replica.
+        replica: Name,
+        /// Why it failed, if so.
+        failure: Option<Failure>,
+        /// When.
+        at: Timestamp,
+    },
+    /// Every replica has answered.
+    RunEnded {
+        /// What it did.
+        action: Action,
+        /// Its worst step.
+        result: SessionResult,
+        /// Steps that are done.
+        done: u32,
+        /// Steps that failed.
+        failed: u32,
+        /// When.
+        at: Timestamp,
     },
 }
