@@ -49,3 +49,87 @@ pub enum Command {
         holder: Address,
     },
 }
+
+/// What a broker's log tells.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub enum Event {
+    /// A mover exists, with these roles and slots.
+    MoverKnown {
+        /// The mover.
+        mover: Name,
+        /// Its definition.
+        spec: MoverSpec,
+        /// Its data channel; none while its agent is out of reach.
+        endpoint: Option<Endpoint>,
+    },
+    /// A mover was removed.
+    MoverGone {
+        /// The mover.
+        mover: Name,
+    },
+    /// A slot was asked for, and waits.
+    SlotAsked {
+        /// Who asks.
+        holder: Address,
+        /// The asker's name for it.
+        slot: Name,
+        /// The role needed.
+        role: Role,
+        /// The mover that must do it, if one must.
+        must: Option<Name>,
+        /// Its priority.
+        priority: Priority,
+        /// Its place in the order of arrival; kept when the same slot is asked for again.
+        arrival: u64,
+    },
+    /// A slot was given.
+    SlotGranted {
+        /// To whom.
+        holder: Address,
+        /// The holder's name for it.
+        slot: Name,
+        /// Which mover.
+        mover: Name,
+        /// Why, one line per candidate, at most five lines.
+        reasons: Vec<String>,
+    },
+    /// A holder asked again for a slot that it has, and was told again.
+    SlotToldAgain {
+        /// Whose.
+        holder: Address,
+        /// The holder's name for it.
+        slot: Name,
+    },
+    /// A holder did not want what it was told: the slot is free again when it had been told only once.
+    GrantRefused {
+        /// Whose.
+        holder: Address,
+        /// The holder's name for it.
+        slot: Name,
+        /// The code of its refusal.
+        code: String,
+    },
+    /// A slot was given back.
+    SlotFreed {
+        /// By whom.
+        holder: Address,
+        /// The holder's name for it.
+        slot: Name,
+    },
+    /// A slot that was waited for is no longer wanted.
+    SlotWithdrawn {
+        /// By whom.
+        holder: Address,
+        /// The asker's name for it.
+        slot: Name,
+    },
+    /// A lease ended because its mover went away.
+    LeaseEnded {
+        /// Whose.
+        holder: Address,
+        /// The holder's name for it.
+        slot: Name,
+        /// The mover.
+        mover: Name,
+    },
+}

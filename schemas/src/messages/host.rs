@@ -1,6 +1,6 @@
 //! The host actor: inventory, power, snapshots for reading; it keeps the epochs that its agents enforce.
 
-use super::agent::{DiskFacts, Endpoint, Outcome};
+use super::agent::{DiskFacts, Endpoint, Failure, Order, Outcome};
 use super::{Epoch, Override};
 use crate::ids::{Address, Lineage, Name, TaskId, VmName, VmRef};
 use crate::units::{Millis, Timestamp};
@@ -166,5 +166,296 @@ pub enum Command {
         running: bool,
         /// When it was seen.
         at: Timestamp,
+    },
+}
+
+/// What a host has ordered from its agent, and for whom.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum Work {
+    /// List the VMs.
+    Discover,
+    /// Freeze a VM for a reader.
+    BeginRead {
+        /// The VM.
+        vm: VmName,
+        /// The session or replica that reads.
+        reader: Address,
+    },
+    /// Let go of a reader's snapshot.
+    EndRead {
+        /// The VM.
+        vm: VmName,
+        /// The session or replica that read.
+        reader: Address,
+    },
+    /// Make a VM.
+    Create {
+        /// The VM.
+        vm: VmName,
+        /// Its disks.
+        disks: Vec<DiskFacts>,
+        /// The VM that it stands for.
+        origin: VmRef,
+        /// Who asked.
+        asker: Address,
+    },
+    /// Start a guest under the order's fence.
+    Start {
+        /// The VM.
+        vm: VmName,
+        /// The replica that waits for `PoweredOn`, if one does.
+        asker: Option<Address>,
+    },
+    /// Stop a guest and raise the fence to the order's.
+    Stop {
+        /// The VM.
+        vm: VmName,
+        /// Who waits for it.
+        asker: StopAsker,
+    },
+    /// Write inside the guest, for drills.
+    Write {
+        /// The VM.
+        vm: VmName,
+    },
+}
+
+/// Who waits for a guest to be stopped.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum StopAsker {
+    /// An operator, or this host itself, which keeps a VM down whose right is elsewhere.
+    Nobody,
+    /// A replica, by `Released`.
+    Release(Address),
+    /// A replica, by `PoweredOff`.
+    StopGuest(Address),
+}
+
+/// What a host's log tells.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub enum Event {
+    /// An operator defined it.
+    Defined {
+        /// The definition.
+        spec: HostSpec,
+    },
+    /// An operator removed it. Epochs stay known.
+    Removed,
+    /// The mover did not know itself; it is asked again.
+    RegisterRefused {
+        /// The code of its refusal.
+        code: String,
+        /// When it is asked again.
+        again: Timestamp,
+    },
+    /// The mover was asked again.
+    RegisteredAgain,
+    /// The agent is there. Another incarnation than before has lost its memory.
+    AgentSeen {
+        /// Its incarnation.
+        incarnation: Lineage,
+        /// Its data channel.
+        endpoint: Endpoint,
+    },
+    /// The host may have been down: guests that the next listing finds down, although they ran, are asked about.
+    ReturnBegan,
+    /// The agent was given an order.
+    Ordered {
+        /// The order.
+        order: Box<Order>,
+        /// For what.
+        work: Work,
+    },
+    /// An order ended.
+    OrderEnded {
+        /// Its ordinal.
+        ordinal: u64,
+        /// Why it failed, if it did.
+        failure: Option<Failure>,
+    },
+    /// When the VMs are listed next, unless something asks for it before.
+    DiscoveryDue {
+        /// When.
+        next: Timestamp,
+    },
+    /// A page of a listing came. It counts once the last one has come.
+    PageListed {
+        /// The ordinal of the listing's order.
+        ordinal: u64,
+        /// The VMs of the page.
+        vms: Vec<VmFacts>,
+    },
+    /// A listing was complete and differs from what was known.
+    InventoryChanged {
+        /// The new revision.
+        revision: u64,
+        /// VMs of the last page that are new or differ; those of the pages before are known from these.
+        changed: Vec<VmFacts>,
+        /// VMs that are gone.
+        gone: Vec<VmName>,
+    },
+    /// A listing was complete and nothing had changed.
+    InventoryConfirmed {
+        /// The revision that it confirms.
+        revision: u64,
+    },
+    /// A reader wants a VM frozen.
+    ReadBegan {
+        /// The VM.
+        vm: VmName,
+        /// The session or replica.
+        reader: Address,
+        /// The snapshot made for it.
+        snapshot: Name,
+    },
+    /// The VM is frozen for that reader.
+    ReadReady {
+        /// The VM.
+        vm: VmName,
+        /// The reader.
+        reader: Address,
+        /// When it was frozen.
+        taken: Timestamp,
+    },
+    /// The reader is done; its snapshot is let go as soon as it can be.
+    ReadEnding {
+        /// The VM.
+        vm: VmName,
+        /// The reader.
+        reader: Address,
+    },
+    /// A snapshot could not be let go; it is tried again.
+    ReadEndDelayed {
+        /// The VM.
+        vm: VmName,
+        /// The reader.
+        reader: Address,
+        /// When.
+        again: Timestamp,
+    },
+    /// The reader's snapshot is gone, or was never made.
+    ReadEnded {
+        /// The VM.
+        vm: VmName,
+        /// The reader.
+        reader: Address,
+    },
+    /// A VM was made here.
+    VmMade {
+        /// The VM.
+        facts: VmFacts,
+    },
+    /// A replica protects a VM of this host.
+    Protected {
+        /// The VM.
+        vm: VmName,
+        /// The replica.
+        replica: Address,
+    },
+    /// A replica no longer protects it.
+    Unprotected {
+        /// The VM.
+        vm: VmName,
+        /// The replica.
+        replica: Address,
+    },
+    /// The right to run was granted to a VM here.
+    RightGranted {
+        /// The VM.
+        vm: VmName,
+        /// The VM that it stands for.
+        origin: VmRef,
+        /// The epoch.
+        epoch: Epoch,
+        /// By which replica.
+        by: Address,
+    },
+    /// The right to run was given up: it is elsewhere, and what runs here is stopped.
+    RightGivenUp {
+        /// The VM.
+        vm: VmName,
+        /// The VM that it stands for.
+        origin: VmRef,
+        /// From now on a lower epoch than this is refused.
+        epoch: Epoch,
+        /// To which replica.
+        by: Address,
+    },
+    /// Two sites granted the same counter. Refused and reported; nothing follows from it here.
+    EpochConflict {
+        /// The VM that it is about.
+        origin: VmRef,
+        /// The epoch known here.
+        known: Epoch,
+        /// The one refused.
+        offered: Epoch,
+        /// By whom.
+        by: Address,
+    },
+    /// A replica said who may run a VM.
+    EpochLearned {
+        /// The VM.
+        vm: VmName,
+        /// The VM that it stands for.
+        origin: VmRef,
+        /// The newest epoch.
+        epoch: Epoch,
+        /// Whether it is held here.
+        yours: bool,
+        /// By which replica.
+        by: Address,
+    },
+    /// An operator overrode the guard: the VM may run here under an epoch that this site grants itself.
+    RightForced {
+        /// The VM.
+        vm: VmName,
+        /// The VM that it stands for.
+        origin: VmRef,
+        /// The epoch.
+        epoch: Epoch,
+        /// Who, and why.
+        forced: Override,
+    },
+    /// A guest was started by order.
+    GuestStarted {
+        /// The VM.
+        vm: VmName,
+        /// The VM that it stands for.
+        origin: VmRef,
+        /// Under which epoch.
+        epoch: Epoch,
+    },
+    /// A guest was stopped by order.
+    GuestStopped {
+        /// The VM.
+        vm: VmName,
+    },
+    /// A guest stopped or started without an order.
+    GuestObserved {
+        /// The VM.
+        vm: VmName,
+        /// Whether it runs now.
+        running: bool,
+        /// When it was seen.
+        at: Timestamp,
+        /// Whether the right to run is here; an alarm when it runs without.
+        right: bool,
+    },
+    /// After the host's return a protected guest that ran was found down: it stays down until each of these has said that it
+    /// may run here.
+    GuestFoundDown {
+        /// The VM.
+        vm: VmName,
+        /// The replicas that are asked.
+        asked: Vec<Address>,
+    },
+    /// A replica refused to say who runs a VM: the question stays open, and the VM down.
+    QuestionRefused {
+        /// The VM.
+        vm: VmName,
+        /// The replica.
+        replica: Address,
+        /// The code of its refusal.
+        code: String,
     },
 }

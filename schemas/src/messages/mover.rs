@@ -2,8 +2,9 @@
 //! so that a site's control is the only one that its agents obey.
 
 use super::Epoch;
-use super::agent::{Endpoint, Outcome, TaskSpec};
+use super::agent::{Endpoint, Failure, Order, Outcome, TaskSpec};
 use crate::ids::{Address, Lineage, Name, TaskId, VmRef};
+use crate::units::Timestamp;
 use serde::{Deserialize, Serialize};
 
 /// What a mover may do.
@@ -56,11 +57,13 @@ pub enum Command {
         endpoint: Endpoint,
         /// Its program version.
         version: String,
-        /// Hosts that it can read directly.
+        /// CPU cores of its machine.
         cores: u32,
     },
     /// From a host or repository actor of this site: tell me when my agent is there (`AgentReady`).
     Register,
+    /// From the same: this mover is no longer named by it.
+    Unregister,
     /// From a session or replica of any site: run this on your agent, and tell me (`TaskEnded`). The task id is the asker's.
     Assign {
         /// The task.
@@ -88,5 +91,64 @@ pub enum Command {
         broker: Address,
         /// For which request.
         request: Name,
+    },
+}
+
+/// What a mover's log tells.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub enum Event {
+    /// An operator defined it.
+    Defined {
+        /// The definition.
+        spec: MoverSpec,
+    },
+    /// An operator removed it.
+    Removed,
+    /// Its agent said hello. Another incarnation than before has lost its memory.
+    AgentSeen {
+        /// Its incarnation.
+        incarnation: Lineage,
+        /// Its data channel.
+        endpoint: Endpoint,
+        /// Its program version.
+        version: String,
+        /// CPU cores of its machine.
+        cores: u32,
+        /// When.
+        at: Timestamp,
+    },
+    /// A host or repository named this mover.
+    Registered {
+        /// Who.
+        who: Address,
+    },
+    /// A host or repository no longer names it.
+    Unregistered {
+        /// Who.
+        who: Address,
+    },
+    /// A task was taken on.
+    Assigned {
+        /// The order, as the agent gets it. The task's owner is told the outcome.
+        order: Box<Order>,
+    },
+    /// The owner wants a task stopped.
+    CancelAsked {
+        /// The task.
+        task: TaskId,
+    },
+    /// A task ended, and its owner was told.
+    TaskEnded {
+        /// The task.
+        task: TaskId,
+        /// Why it failed, if it did.
+        failure: Option<Failure>,
+    },
+    /// The owner of a task did not want to hear its outcome.
+    OutcomeUnwanted {
+        /// The task.
+        task: TaskId,
+        /// The code of the owner's refusal.
+        code: String,
     },
 }

@@ -1,7 +1,7 @@
 //! The repository actor: restore points, retention, holds, prune by log position. A point exists once its agent has
 //! confirmed that every chunk and the manifest are durable (P6).
 
-use super::agent::{DiskPoint, Endpoint, Outcome};
+use super::agent::{DiskPoint, Endpoint, Failure, Order, Outcome};
 use crate::ids::{Address, Digest, Lineage, Name, PointId, TaskId, VmRef};
 use crate::units::{ByteCount, Timestamp};
 use serde::{Deserialize, Serialize};
@@ -109,5 +109,188 @@ pub enum Command {
     BreakAccess {
         /// Whose.
         holder: Address,
+    },
+}
+
+/// What a repository has ordered from its agent, and for whom.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum Work {
+    /// Let the movers of this holder in.
+    Open {
+        /// Whose access.
+        holder: Address,
+    },
+    /// Shut the access of this holder.
+    Close {
+        /// Whose access.
+        holder: Address,
+    },
+    /// Make a point durable.
+    Commit {
+        /// The session that asked.
+        session: Address,
+        /// The point as the session described it.
+        wanted: Box<Wanted>,
+    },
+    /// Drop forgotten points.
+    Prune {
+        /// Which.
+        points: Vec<PointId>,
+    },
+    /// Check a point.
+    Verify {
+        /// Which.
+        point: PointId,
+    },
+}
+
+/// A point that a session wants to be made.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Wanted {
+    /// Its id.
+    pub point: PointId,
+    /// Whose.
+    pub vm: VmRef,
+    /// The job.
+    pub job: Name,
+    /// When the VM was frozen.
+    pub taken: Timestamp,
+    /// Points of this VM and job to keep.
+    pub keep: u32,
+    /// The disks, as the source mover reported them.
+    pub disks: Vec<DiskPoint>,
+}
+
+/// What a repository's log tells.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub enum Event {
+    /// An operator defined it.
+    Defined {
+        /// The definition.
+        spec: RepositorySpec,
+    },
+    /// An operator removed it.
+    Removed,
+    /// The mover did not know itself; it is asked again.
+    RegisterRefused {
+        /// The code of its refusal.
+        code: String,
+        /// When it is asked again.
+        again: Timestamp,
+    },
+    /// The mover was asked again.
+    RegisteredAgain,
+    /// The agent is there. Another incarnation than before has lost its memory: accesses that were open are opened
+    /// again there.
+    AgentSeen {
+        /// Its incarnation.
+        incarnation: Lineage,
+        /// Its data channel.
+        endpoint: Endpoint,
+    },
+    /// The agent was given an order.
+    Ordered {
+        /// The order.
+        order: Box<Order>,
+        /// For what.
+        work: Work,
+    },
+    /// An order ended.
+    OrderEnded {
+        /// Its ordinal.
+        ordinal: u64,
+        /// Why it failed, if it did.
+        failure: Option<Failure>,
+    },
+    /// An access was asked for. From now on nothing is pruned. It waits while a prune is under way.
+    AccessAsked {
+        /// Whose.
+        holder: Address,
+        /// Why.
+        purpose: Purpose,
+        /// Certificates of the movers that will come.
+        peers: Vec<Digest>,
+        /// The VMs concerned.
+        vms: Vec<VmRef>,
+        /// For `Read`: the point.
+        point: Option<PointId>,
+    },
+    /// The agent lets the movers in.
+    AccessOpened {
+        /// Whose.
+        holder: Address,
+    },
+    /// The agent could not let them in. The hold stays until the holder closes.
+    AccessFailed {
+        /// Whose.
+        holder: Address,
+    },
+    /// The holder is done, or an operator broke the access; it still holds until the agent has shut it.
+    AccessClosing {
+        /// Whose.
+        holder: Address,
+        /// The operator, when it was broken.
+        broken_by: Option<String>,
+    },
+    /// The agent could not shut an access; it is told again.
+    CloseFailed {
+        /// Whose.
+        holder: Address,
+        /// When.
+        again: Timestamp,
+    },
+    /// An access is shut; it holds nothing any more.
+    AccessClosed {
+        /// Whose.
+        holder: Address,
+    },
+    /// A point is usable: every chunk that it names and its manifest are durable.
+    PointAdded {
+        /// The point.
+        point: RestorePoint,
+    },
+    /// Retention forgot a point: it can no longer be opened, and is pruned when nothing is open.
+    PointForgotten {
+        /// Which.
+        point: PointId,
+    },
+    /// Points are gone from the folder.
+    PointsPruned {
+        /// Which of those ordered.
+        points: Vec<PointId>,
+        /// What was freed.
+        freed: ByteCount,
+    },
+    /// A prune failed or left points: it is ordered again.
+    PruneDelayed {
+        /// Not before.
+        again: Timestamp,
+    },
+    /// Alarm: the agent says that points are gone which it was not told to drop.
+    PointsLost {
+        /// Which.
+        points: Vec<PointId>,
+    },
+    /// Every chunk of a point was read.
+    PointVerified {
+        /// Which.
+        point: PointId,
+        /// When.
+        at: Timestamp,
+        /// Chunks read.
+        chunks: u64,
+        /// Damage found, at most five lines.
+        damage: Vec<String>,
+        /// How many in all.
+        damaged: u64,
+    },
+    /// An operator holds a point against retention, or let it go.
+    HoldSet {
+        /// Which.
+        point: PointId,
+        /// Held or let go.
+        hold: bool,
+        /// Who.
+        by: String,
     },
 }
