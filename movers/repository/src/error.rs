@@ -1,0 +1,296 @@
+//! What can go wrong in a store, each with a stable code and what to do.
+
+use farshore_format::ChunkId;
+use farshore_schemas::ids::{DiskName, Lineage, Name, PointId};
+use farshore_schemas::messages::agent::Failure;
+use std::path::PathBuf;
+
+/// Which of the two stores an error speaks of; a part of its code.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Store {
+    /// A repository: `FS-REPO-…`.
+    Repository,
+    /// A replica store: `FS-STORE-…`.
+    Replica,
+}
+
+impl std::fmt::Display for Store {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Store::Repository => "repository",
+            Store::Replica => "replica store",
+        })
+    }
+}
+
+/// Why a store could not do what was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The file system refused.
+    #[error("the {store} could not {action} {}: {source}", path.display())]
+    Io {
+        /// Which store.
+        store: Store,
+        /// What was tried, as a verb.
+        action: &'static str,
+        /// On what.
+        path: PathBuf,
+        /// Why not.
+        source: std::io::Error,
+    },
+    /// The disk is full. Nothing was announced; what was sealed or committed is intact.
+    #[error("the disk under the {store} is full: {} could not be written", path.display())]
+    Full {
+        /// Which store.
+        store: Store,
+        /// What was written.
+        path: PathBuf,
+    },
+    /// A sync failed now or earlier in this opening: what the disk holds is unknown, so nothing more is done.
+    #[error("the {store} stopped because {} could not be made durable: {why}", path.display())]
+    Sync {
+        /// Which store.
+        store: Store,
+        /// What should have been durable.
+        path: PathBuf,
+        /// What the system said.
+        why: String,
+    },
+    /// Another process, or this one, holds it.
+    #[error("the {store} at {} is in use by another process", path.display())]
+    Locked {
+        /// Which store.
+        store: Store,
+        /// Its folder.
+        path: PathBuf,
+    },
+    /// Made by a newer farshore.
+    #[error("the {store} at {} has format {found}; this build reads up to format {known}", path.display())]
+    Newer {
+        /// Which store.
+        store: Store,
+        /// Its folder.
+        path: PathBuf,
+        /// Its format.
+        found: u32,
+        /// The newest that is known.
+        known: u32,
+    },
+    /// The folder belongs to another.
+    #[error("the repository at {} belongs to {found_name} of lineage {found}, not to {name} of {lineage}", path.display())]
+    Owner {
+        /// Its folder.
+        path: PathBuf,
+        /// Who asked.
+        name: Name,
+        /// Lineage of who asked.
+        lineage: Lineage,
+        /// The owner.
+        found_name: Name,
+        /// The owner's lineage.
+        found: Lineage,
+    },
+    /// The folder holds other things.
+    #[error("{} is not a {store} and not empty", path.display())]
+    Foreign {
+        /// Which store was wanted.
+        store: Store,
+        /// The folder.
+        path: PathBuf,
+    },
+    /// A prune by an owner that has decided less than the folder has seen.
+    #[error("a prune at log position {asked} was refused: the folder has seen position {seen}")]
+    Position {
+        /// Position of the order.
+        asked: u64,
+        /// Highest position seen.
+        seen: u64,
+    },
+    /// A chunk that was sent is not what it says.
+    #[error("a chunk was refused: {0}")]
+    BadChunk(#[from] farshore_format::ChunkError),
+    /// A chunk is not there.
+    #[error("chunk {id} is not in the repository")]
+    NoChunk {
+        /// Which.
+        id: ChunkId,
+    },
+    /// A point cannot be made: something that it names is not there.
+    #[error("point {point} cannot be made: {missing}")]
+    Incomplete {
+        /// The point.
+        point: PointId,
+        /// What is missing.
+        missing: String,
+    },
+    /// The point exists, with other content.
+    #[error("point {point} exists already in the {store} with other content")]
+    PointDiffers {
+        /// Which store.
+        store: Store,
+        /// The point.
+        point: PointId,
+    },
+    /// There is no such point.
+    #[error("the {store} has no point {point}")]
+    NoPoint {
+        /// Which store.
+        store: Store,
+        /// The point.
+        point: PointId,
+    },
+    /// There is no such disk.
+    #[error("point {point} has no disk {disk}")]
+    NoDisk {
+        /// The point.
+        point: PointId,
+        /// The disk.
+        disk: DiskName,
+    },
+    /// What is stored is not what was stored.
+    #[error("damage in the {store}: {}: {why}", path.display())]
+    Damage {
+        /// Which store.
+        store: Store,
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// Another point is being made.
+    #[error("the replica store is making point {open}, not {asked}")]
+    Unfinished {
+        /// The point being made.
+        open: PointId,
+        /// The point asked for.
+        asked: PointId,
+    },
+    /// Nobody is making this point.
+    #[error("the replica store is not making point {point}")]
+    NotBegun {
+        /// The point.
+        point: PointId,
+    },
+    /// A disk has a writer already, or is asked for while it has one.
+    #[error("disk {disk} of the replica store is being written")]
+    DiskBusy {
+        /// The disk.
+        disk: DiskName,
+    },
+    /// A block beyond the disk's end, or of a wrong length.
+    #[error("block {block} does not fit on disk {disk} of {size} bytes")]
+    BadBlock {
+        /// The disk.
+        disk: DiskName,
+        /// The block.
+        block: u64,
+        /// The disk's size.
+        size: u64,
+    },
+    /// What the store holds is not what the source read.
+    #[error("disk {disk} of point {point} holds other bytes than the source read: {found} here, {wanted} there")]
+    Proof {
+        /// The point.
+        point: PointId,
+        /// The disk.
+        disk: DiskName,
+        /// Checksum here.
+        found: farshore_schemas::ids::Digest,
+        /// Checksum at the source.
+        wanted: farshore_schemas::ids::Digest,
+    },
+}
+
+impl Error {
+    fn parts(&self) -> (Store, &'static str, &'static str, bool) {
+        use Store::{Replica, Repository};
+        match self {
+            Error::Io { store, .. } => (*store, "IO", "look at the disk and the folder's rights, then try again", true),
+            Error::Full { store, .. } => (
+                *store,
+                "FULL",
+                "free space on that disk or lower retention; existing points are intact; then run it again",
+                true,
+            ),
+            Error::Sync { store, .. } => (
+                *store,
+                "SYNC",
+                "check the disk (kernel log, SMART), then restart the agent, which opens the store again",
+                false,
+            ),
+            Error::Locked { store, .. } => (*store, "LOCKED", "stop the other agent that uses this folder", true),
+            Error::Newer { store, .. } => {
+                (*store, "NEWER", "use a farshore at least as new as the one that wrote it", false)
+            }
+            Error::Owner { .. } => {
+                (Repository, "OWNER", "use an empty folder, or adopt this one if its old owner is gone for good", false)
+            }
+            Error::Foreign { store, .. } => (*store, "FOREIGN", "use an empty folder", false),
+            Error::Position { .. } => (
+                Repository,
+                "POSITION",
+                "the owner's log is older than the folder: recover the newest log, or adopt the folder",
+                false,
+            ),
+            Error::BadChunk(_) => {
+                (Repository, "BAD-CHUNK", "send it again; if it stays, check the memory of the source mover", true)
+            }
+            Error::NoChunk { .. } => {
+                (Repository, "NO-CHUNK", "verify the point; the next backup stores the chunk again", false)
+            }
+            Error::Incomplete { .. } => {
+                (Repository, "INCOMPLETE", "run the backup again: it sends what is missing", true)
+            }
+            Error::PointDiffers { store, .. } => {
+                (*store, "POINT-DIFFERS", "give the new point a name of its own", false)
+            }
+            Error::NoPoint { store, .. } => (*store, "NO-POINT", "choose a point that is listed", false),
+            Error::NoDisk { .. } => (Repository, "NO-DISK", "choose a disk that the point lists", false),
+            Error::Damage { store, .. } => (
+                *store,
+                "DAMAGE",
+                "do not prune; verify every point, restore the file from a copy or make a new full",
+                false,
+            ),
+            Error::Unfinished { .. } => (Replica, "UNFINISHED", "roll the unfinished point back first", true),
+            Error::NotBegun { .. } => (Replica, "NOT-BEGUN", "begin the point first", true),
+            Error::DiskBusy { .. } => {
+                (Replica, "DISK-BUSY", "wait until the other transfer of this disk has ended", true)
+            }
+            Error::BadBlock { .. } => {
+                (Replica, "BAD-BLOCK", "the sender has another size for this disk: begin the point again", false)
+            }
+            Error::Proof { .. } => (Replica, "PROOF", "roll the point back and send it with a full compare", true),
+        }
+    }
+
+    /// The stable code.
+    pub fn code(&self) -> String {
+        let (store, code, _, _) = self.parts();
+        match store {
+            Store::Repository => format!("FS-REPO-{code}"),
+            Store::Replica => format!("FS-STORE-{code}"),
+        }
+    }
+
+    /// What to do about it.
+    pub fn advice(&self) -> &'static str {
+        self.parts().2
+    }
+
+    /// Whether the same may succeed later without anyone mending anything but the world around it.
+    pub fn transient(&self) -> bool {
+        self.parts().3
+    }
+}
+
+impl From<&Error> for Failure {
+    fn from(error: &Error) -> Failure {
+        Failure {
+            code: error.code(),
+            message: error.to_string(),
+            advice: error.advice().to_owned(),
+            transient: error.transient(),
+        }
+    }
+}

@@ -1,0 +1,247 @@
+//! The few ways in which the stores change files, in one place, so that tests can stop, fill or break the disk before any
+//! of them, and so that a failed sync is never passed over.
+
+use crate::{Error, Result, Store, sparse};
+use std::fs::{File, OpenOptions};
+use std::io::ErrorKind;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// A change to the disk that is about to be made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Op<'a> {
+    /// Bytes are written to a file, or a hole is made in it.
+    Write(&'a Path),
+    /// A file's size is set.
+    Resize(&'a Path),
+    /// A file, or the folder of a file system as a whole, is made durable.
+    Sync(&'a Path),
+    /// Every change to the file system that holds this folder is made durable.
+    SyncAll(&'a Path),
+    /// A file or folder gets another name.
+    Rename(&'a Path, &'a Path),
+    /// A file or folder is deleted.
+    Remove(&'a Path),
+    /// A folder is made.
+    MakeFolder(&'a Path),
+}
+
+/// Asked before every change: an error takes its place. For tests of crashes and full disks.
+pub trait Faults: Send + Sync {
+    /// Lets the change happen, or says what error it gives instead.
+    ///
+    /// # Errors
+    /// Whatever the change is to fail with.
+    fn before(&self, op: Op<'_>) -> std::io::Result<()>;
+}
+
+/// The disk as one store sees it.
+#[derive(Clone)]
+pub(crate) struct Io {
+    store: Store,
+    faults: Option<Arc<dyn Faults>>,
+    /// The first sync that failed, if any: nothing is done after it.
+    stopped: Arc<Mutex<Option<(PathBuf, String)>>>,
+}
+
+impl std::fmt::Debug for Io {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Io").field("store", &self.store).finish_non_exhaustive()
+    }
+}
+
+impl Io {
+    pub(crate) fn new(store: Store, faults: Option<Arc<dyn Faults>>) -> Io {
+        Io { store, faults, stopped: Arc::default() }
+    }
+
+    /// Refuses when a sync has failed since the store was opened.
+    pub(crate) fn usable(&self) -> Result<()> {
+        let stopped = self.stopped.lock().unwrap_or_else(PoisonError::into_inner);
+        match stopped.as_ref() {
+            Some((path, why)) => Err(Error::Sync { store: self.store, path: path.clone(), why: why.clone() }),
+            None => Ok(()),
+        }
+    }
+
+    pub(crate) fn failed(&self, action: &'static str, path: &Path, source: std::io::Error) -> Error {
+        let path = path.to_owned();
+        if matches!(source.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded) {
+            return Error::Full { store: self.store, path };
+        }
+        Error::Io { store: self.store, action, path, source }
+    }
+
+    pub(crate) fn damage(&self, path: &Path, why: impl ToString) -> Error {
+        Error::Damage { store: self.store, path: path.to_owned(), why: why.to_string() }
+    }
+
+    fn change<T>(
+        &self,
+        action: &'static str,
+        op: Op<'_>,
+        path: &Path,
+        change: impl FnOnce() -> std::io::Result<T>,
+    ) -> Result<T> {
+        self.usable()?;
+        let asked = self.faults.as_ref().map_or(Ok(()), |faults| faults.before(op));
+        asked.and_then(|()| change()).map_err(|source| self.failed(action, path, source))
+    }
+
+    /// A sync that fails is never tried again: the kernel may have dropped the pages and told so only once.
+    fn sync_with(&self, op: Op<'_>, path: &Path, sync: impl FnOnce() -> std::io::Result<()>) -> Result<()> {
+        self.usable()?;
+        let asked = self.faults.as_ref().map_or(Ok(()), |faults| faults.before(op));
+        asked.and_then(|()| sync()).map_err(|source| {
+            let why = source.to_string();
+            let mut stopped = self.stopped.lock().unwrap_or_else(PoisonError::into_inner);
+            stopped.get_or_insert_with(|| (path.to_owned(), why.clone()));
+            Error::Sync { store: self.store, path: path.to_owned(), why }
+        })
+    }
+
+    pub(crate) fn write_at(&self, file: &File, path: &Path, bytes: &[u8], offset: u64) -> Result<()> {
+        self.change("write", Op::Write(path), path, || file.write_all_at(bytes, offset))
+    }
+
+    /// Makes `[offset, offset + length)` a hole; zeros are written where the file system knows no holes.
+    pub(crate) fn punch(&self, file: &File, path: &Path, offset: u64, length: u64) -> Result<()> {
+        self.change("make a hole in", Op::Write(path), path, || sparse::punch(file, offset, length))
+    }
+
+    pub(crate) fn resize(&self, file: &File, path: &Path, size: u64) -> Result<()> {
+        self.change("resize", Op::Resize(path), path, || file.set_len(size))
+    }
+
+    /// Makes a new file, empty; one that is there loses its content.
+    pub(crate) fn make_file(&self, path: &Path) -> Result<File> {
+        self.change("create", Op::Write(path), path, || {
+            OpenOptions::new().read(true).write(true).create(true).truncate(true).open(path)
+        })
+    }
+
+    pub(crate) fn open_rw(&self, path: &Path) -> Result<File> {
+        self.usable()?;
+        OpenOptions::new().read(true).write(true).open(path).map_err(|error| self.failed("open", path, error))
+    }
+
+    pub(crate) fn open_ro(&self, path: &Path) -> Result<File> {
+        File::open(path).map_err(|error| self.failed("open", path, error))
+    }
+
+    /// The content of a file; none when there is no such file.
+    pub(crate) fn read(&self, path: &Path) -> Result<Option<Vec<u8>>> {
+        match std::fs::read(path) {
+            Ok(bytes) => Ok(Some(bytes)),
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(self.failed("read", path, error)),
+        }
+    }
+
+    pub(crate) fn sync(&self, file: &File, path: &Path) -> Result<()> {
+        self.sync_with(Op::Sync(path), path, || Ok(rustix::fs::fdatasync(file)?))
+    }
+
+    /// Makes the names inside a folder durable.
+    pub(crate) fn sync_folder(&self, path: &Path) -> Result<()> {
+        self.sync_with(Op::Sync(path), path, || File::open(path)?.sync_all())
+    }
+
+    /// Makes everything on the file system durable. `root` must have been opened before the writes, or their errors
+    /// would not be told to it.
+    pub(crate) fn sync_all(&self, root: &File, path: &Path) -> Result<()> {
+        self.sync_with(Op::SyncAll(path), path, || Ok(rustix::fs::syncfs(root)?))
+    }
+
+    pub(crate) fn rename(&self, from: &Path, to: &Path) -> Result<()> {
+        self.change("rename", Op::Rename(from, to), from, || std::fs::rename(from, to))
+    }
+
+    /// Deletes a file; one that is gone is as good.
+    pub(crate) fn remove_file(&self, path: &Path) -> Result<()> {
+        self.change("delete", Op::Remove(path), path, || gone(std::fs::remove_file(path)))
+    }
+
+    /// Deletes a folder with all in it; one that is gone is as good.
+    pub(crate) fn remove_folder(&self, path: &Path) -> Result<()> {
+        self.change("delete", Op::Remove(path), path, || gone(std::fs::remove_dir_all(path)))
+    }
+
+    pub(crate) fn make_folder(&self, path: &Path) -> Result<()> {
+        if path.is_dir() {
+            return Ok(());
+        }
+        self.change("create", Op::MakeFolder(path), path, || std::fs::create_dir_all(path))
+    }
+
+    /// Puts a file into place whole, but not yet durable: under another name first, then renamed.
+    pub(crate) fn place(&self, path: &Path, temporary: &Path, bytes: &[u8]) -> Result<()> {
+        let placed = self
+            .make_file(temporary)
+            .and_then(|file| self.write_at(&file, temporary, bytes, 0))
+            .and_then(|()| self.rename(temporary, path));
+        if placed.is_err() {
+            // What is left of it would only take space from a disk that may be full; the error that counts is above.
+            let _ = std::fs::remove_file(temporary);
+        }
+        placed
+    }
+
+    /// Puts a file into place whole and durable, its name included.
+    pub(crate) fn place_durable(&self, path: &Path, bytes: &[u8]) -> Result<()> {
+        let folder = path.parent().expect("every file of a store lies in a folder");
+        let name = path.file_name().expect("every file of a store has a name").to_string_lossy();
+        let temporary = folder.join(format!(".{name}.new"));
+        let written = self.make_file(&temporary).and_then(|file| {
+            self.write_at(&file, &temporary, bytes, 0)?;
+            self.sync(&file, &temporary)
+        });
+        if let Err(error) = written.and_then(|()| self.rename(&temporary, path)) {
+            let _ = std::fs::remove_file(&temporary);
+            return Err(error);
+        }
+        self.sync_folder(folder)
+    }
+
+    /// The names in a folder, sorted, those of temporary files left out; none when there is no such folder.
+    pub(crate) fn names(&self, path: &Path) -> Result<Vec<String>> {
+        let entries = match std::fs::read_dir(path) {
+            Ok(entries) => entries,
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
+            Err(error) => return Err(self.failed("list", path, error)),
+        };
+        let mut names = Vec::new();
+        for entry in entries {
+            let entry = entry.map_err(|error| self.failed("list", path, error))?;
+            names.push(entry.file_name().to_string_lossy().into_owned());
+        }
+        names.retain(|name| !name.starts_with('.'));
+        names.sort();
+        Ok(names)
+    }
+
+    /// Takes the folder's exclusive lock, held as long as the file lives.
+    pub(crate) fn lock(&self, folder: &Path) -> Result<File> {
+        let path = folder.join("lock");
+        let file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .open(&path)
+            .map_err(|error| self.failed("open", &path, error))?;
+        match rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => Ok(file),
+            Err(rustix::io::Errno::WOULDBLOCK) => Err(Error::Locked { store: self.store, path: folder.to_owned() }),
+            Err(error) => Err(self.failed("lock", &path, error.into())),
+        }
+    }
+}
+
+fn gone(result: std::io::Result<()>) -> std::io::Result<()> {
+    match result {
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+        other => other,
+    }
+}
