@@ -4,10 +4,15 @@
 //! production, in replay and in simulation.
 
 pub mod decider;
+pub mod job;
+pub mod limits;
+pub mod naming;
 pub mod pairs;
 
 #[cfg(test)]
 mod testing;
+mod transfer;
+mod turn;
 
 /// Version of the decision code. Raised with every change that may decide otherwise on the same input; frames carry it,
 /// and `redecide` demands equality only within one version.
