@@ -10,7 +10,7 @@ use crate::options::NatsOptions;
 use crate::subscription::{BusMessage, Inlet, Subscription, Taken, queue};
 use crate::{Announcement, Bus, BusError, Link, Service};
 use async_nats::service::ServiceExt;
-use async_nats::{Client, ConnectError, ConnectErrorKind, ConnectOptions, Event};
+use async_nats::{Client, ConnectError, ConnectErrorKind, ConnectOptions, Event, ServerAddr};
 use async_trait::async_trait;
 use bytes::Bytes;
 use farshore_schemas::codec::MAX_MESSAGE;
@@ -26,11 +26,11 @@ use tokio::time::Instant;
 /// Messages that may wait to be sent.
 const OUT_MESSAGES: usize = 4096;
 /// Bytes that may wait to be sent.
-const OUT_BYTES: usize = 32 * 1024 * 1024;
+pub(crate) const OUT_BYTES: usize = 32 * 1024 * 1024;
 /// Messages that may wait inside the client; small, since ours is the queue that refuses.
 const CLIENT_MESSAGES: usize = 128;
-/// Messages that may wait between the client and a subscription's queue.
-const CLIENT_INCOMING: usize = 512;
+/// Messages that may wait between the client and a subscription's queue: a burst as large as any such queue passes.
+const CLIENT_INCOMING: usize = 4096;
 /// How long a round trip to the server may take.
 const ROUND_TRIP: Duration = Duration::from_secs(10);
 /// Pause between attempts at the first connection.
@@ -68,7 +68,7 @@ impl NatsBus {
         let (link_tx, counters) = (Arc::new(link_tx), Arc::new(Counters::default()));
         let started = Instant::now();
         let client = loop {
-            let ready = connect_options(options, &link_tx, &counters).await?;
+            let ready = connect_options(options, &addresses, &link_tx, &counters).await?;
             let left = options.patience.saturating_sub(started.elapsed());
             let why = match tokio::time::timeout(left, ready.connect(&addresses[..])).await {
                 Ok(Ok(client)) => break client,
@@ -196,6 +196,7 @@ impl Bus for NatsBus {
 /// Options for one attempt: the client takes them by value and they cannot be cloned.
 async fn connect_options(
     options: &NatsOptions,
+    addresses: &[ServerAddr],
     link: &Arc<watch::Sender<Link>>,
     counters: &Arc<Counters>,
 ) -> Result<ConnectOptions, BusError> {
@@ -209,6 +210,13 @@ async fn connect_options(
             note(&event, &link, &counters);
             std::future::ready(())
         });
+    // The client reads neither from a URL by itself; the first URL that bears a login counts, as there is one login only.
+    let login = addresses.iter().find_map(|address| Some((address.username()?, address.password())));
+    ready = match login {
+        Some((user, Some(password))) => ready.user_and_password(user.to_owned(), password.to_owned()),
+        Some((token, None)) => ready.token(token.to_owned()),
+        None => ready,
+    };
     if let Some(path) = &options.credentials {
         ready = ready.credentials_file(path).await.map_err(|error| BusError::Options {
             what: format!("the NATS credentials file {}", path.display()),

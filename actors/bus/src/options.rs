@@ -17,7 +17,8 @@ pub struct Tls {
 /// How to reach NATS.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NatsOptions {
-    /// URLs of the servers, `nats://host:4222`; with several, any of them will do.
+    /// URLs of the servers, `nats://host:4222`; with several, any of them will do. A login may stand in them
+    /// (`nats://user:password@host`, `nats://token@host`), though a credentials file keeps it off the command line.
     pub servers: Vec<String>,
     /// What the connection is called in the server's lists.
     pub name: String,
