@@ -1,4 +1,5 @@
-//! How messages travel: a lossy datagram service under one trait, in process ([`LocalBus`]) or over NATS ([`NatsBus`]).
+//! How messages travel: a lossy datagram service under one trait, in process ([`LocalBus`], which processes of one machine
+//! can share over a socket: [`SocketBus`]) or over NATS ([`NatsBus`]).
 //!
 //! A publish that succeeds promises nothing: the bus may lose, double, delay and reorder. Numbers, acks and asking again
 //! are the kernel's (docs/decisions/0001). What the bus does promise: every queue is bounded, nothing ever waits inside
@@ -12,6 +13,7 @@ mod error;
 mod local;
 mod nats;
 mod options;
+mod socket;
 mod subscription;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
@@ -24,6 +26,7 @@ pub use error::BusError;
 pub use local::LocalBus;
 pub use nats::NatsBus;
 pub use options::{NatsOptions, Tls};
+pub use socket::{SocketBus, SocketHub};
 pub use subscription::{BusMessage, Subscription};
 pub use wire::{decode_wire, send_wire};
 

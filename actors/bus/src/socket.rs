@@ -77,7 +77,10 @@ impl SocketHub {
     /// # Errors
     /// [`BusError::Options`] when the socket cannot be made there.
     pub fn serve(bus: LocalBus, path: &Path) -> Result<SocketHub, BusError> {
-        let cannot = |error: io::Error| BusError::Options { what: format!("the socket {}", path.display()), why: error.to_string() };
+        let cannot = |error: io::Error| BusError::Options {
+            what: format!("the socket {}", path.display()),
+            why: error.to_string(),
+        };
         let listener = UnixListener::bind(path).map_err(cannot)?;
         let accept = tokio::spawn(async move {
             let mut connections = tokio::task::JoinSet::new();
@@ -185,7 +188,9 @@ impl SocketBus {
         let out = self.out.borrow();
         match out.as_ref().ok_or_else(down)?.try_send(frame) {
             Ok(()) => Ok(()),
-            Err(mpsc::error::TrySendError::Full(_)) => Err(BusError::Full { subject: what.to_owned(), queue: "the bus socket" }),
+            Err(mpsc::error::TrySendError::Full(_)) => {
+                Err(BusError::Full { subject: what.to_owned(), queue: "the bus socket" })
+            }
             Err(mpsc::error::TrySendError::Closed(_)) => Err(down()),
         }
     }

@@ -1,1 +1,3 @@
-//! (being written)
+//! The HTTP API of one site.
+
+pub mod resources;
