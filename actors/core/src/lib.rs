@@ -4,14 +4,18 @@
 //! production, in replay and in simulation.
 
 pub mod decider;
+pub mod site;
+pub mod broker;
 pub mod job;
 pub mod limits;
 pub mod naming;
+pub mod plan;
 pub mod pairs;
 
+mod refusal;
 #[cfg(test)]
 mod testing;
-mod transfer;
+pub mod transfer;
 mod turn;
 
 /// Version of the decision code. Raised with every change that may decide otherwise on the same input; frames carry it,
