@@ -35,6 +35,8 @@ enum Frame {
     Publish { subject: String, payload: serde_bytes::ByteBuf },
     Subscribe { id: u64, subscription: String },
     Message { id: u64, subject: String, payload: serde_bytes::ByteBuf },
+    /// Answered by the same, once everything sent before it was taken.
+    Ping { id: u64 },
 }
 
 async fn read_frame(stream: &mut (impl AsyncReadExt + Unpin)) -> io::Result<Frame> {
@@ -115,6 +117,7 @@ async fn serve_connection(bus: LocalBus, stream: UnixStream) {
                 let Ok(listening) = bus.subscribe(&subscription, capacity).await else { continue };
                 tasks.spawn(forward(id, listening, out.clone()));
             }
+            Ok(Frame::Ping { id }) => drop(out.send(Frame::Ping { id }).await),
             Ok(Frame::Subscribe { .. } | Frame::Message { .. }) => break,
             Err(error) => {
                 if error.kind() == io::ErrorKind::InvalidData {
@@ -136,15 +139,23 @@ async fn forward(id: u64, mut listening: Subscription, out: mpsc::Sender<Frame>)
     }
 }
 
-/// Who listens in this process.
-type Inlets = Arc<Mutex<BTreeMap<u64, (String, Inlet)>>>;
+/// Who listens in this process, and who waits for a ping.
+#[derive(Debug, Default)]
+struct Joined {
+    inlets: Mutex<BTreeMap<u64, (String, Inlet)>>,
+    pings: Mutex<BTreeMap<u64, tokio::sync::oneshot::Sender<()>>>,
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
 /// A process' end of a [`SocketHub`]. A lost connection is made again, with its subscriptions.
 #[derive(Debug)]
 pub struct SocketBus {
     path: PathBuf,
     out: watch::Receiver<Option<mpsc::Sender<Frame>>>,
-    inlets: Inlets,
+    joined: Arc<Joined>,
     next: std::sync::atomic::AtomicU64,
     counters: Arc<Counters>,
     link: watch::Receiver<Link>,
@@ -176,11 +187,11 @@ impl SocketBus {
         };
         let (out_sender, out) = watch::channel(None);
         let (link_sender, link) = watch::channel(Link { up: false, connects: 0 });
-        let inlets = Inlets::default();
-        let keeper = tokio::spawn(keep(path.to_owned(), stream, out_sender, link_sender, Arc::clone(&inlets)));
-        let mut joined = link.clone();
-        let _up = joined.wait_for(|link| link.up).await;
-        Ok(SocketBus { path: path.to_owned(), out, inlets, next: 0.into(), counters: Arc::default(), link, keeper })
+        let joined = Arc::new(Joined::default());
+        let keeper = tokio::spawn(keep(path.to_owned(), stream, out_sender, link_sender, Arc::clone(&joined)));
+        let mut up = link.clone();
+        let _joined = up.wait_for(|link| link.up).await;
+        Ok(SocketBus { path: path.to_owned(), out, joined, next: 0.into(), counters: Arc::default(), link, keeper })
     }
 
     fn send(&self, frame: Frame, what: &str) -> Result<(), BusError> {
@@ -202,7 +213,7 @@ async fn keep(
     first: UnixStream,
     out: watch::Sender<Option<mpsc::Sender<Frame>>>,
     link: watch::Sender<Link>,
-    inlets: Inlets,
+    known: Arc<Joined>,
 ) {
     let mut stream = Some(first);
     loop {
@@ -214,23 +225,29 @@ async fn keep(
         let (mut reader, writer) = joined.into_split();
         let (sender, frames) = mpsc::channel(QUEUE);
         let writing = tokio::spawn(async move { drop(write_frames(writer, frames).await) });
-        let known: Vec<(u64, String)> = {
-            let mut inlets = inlets.lock().unwrap_or_else(PoisonError::into_inner);
+        let again: Vec<(u64, String)> = {
+            let mut inlets = locked(&known.inlets);
             inlets.retain(|_, (_, inlet)| !inlet.is_gone());
             inlets.iter().map(|(id, (subscription, _))| (*id, subscription.clone())).collect()
         };
-        for (id, subscription) in known {
+        for (id, subscription) in again {
             let _full = sender.send(Frame::Subscribe { id, subscription }).await;
         }
         out.send_replace(Some(sender));
         link.send_modify(|link| *link = Link { up: true, connects: link.connects + 1 });
         while let Ok(frame) = read_frame(&mut reader).await {
-            if let Frame::Message { id, subject, payload } = frame
-                && let Some((_, inlet)) = inlets.lock().unwrap_or_else(PoisonError::into_inner).get(&id)
-            {
-                inlet.offer(BusMessage { subject, payload: Bytes::from(payload.into_vec()) });
+            match frame {
+                Frame::Message { id, subject, payload } => {
+                    if let Some((_, inlet)) = locked(&known.inlets).get(&id) {
+                        inlet.offer(BusMessage { subject, payload: Bytes::from(payload.into_vec()) });
+                    }
+                }
+                Frame::Ping { id } => drop(locked(&known.pings).remove(&id).map(|waiting| waiting.send(()))),
+                Frame::Publish { .. } | Frame::Subscribe { .. } => break,
             }
         }
+        // Whoever waits for a ping of the lost connection learns that it is lost.
+        locked(&known.pings).clear();
         writing.abort();
         out.send_replace(None);
         link.send_modify(|link| link.up = false);
@@ -258,13 +275,19 @@ impl Bus for SocketBus {
         check_subject(subscription, true)?;
         let (inlet, outlet) = queue(capacity, &self.counters);
         let id = self.next.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-        self.inlets.lock().unwrap_or_else(PoisonError::into_inner).insert(id, (subscription.to_owned(), inlet));
+        locked(&self.joined.inlets).insert(id, (subscription.to_owned(), inlet));
         self.send(Frame::Subscribe { id, subscription: subscription.to_owned() }, subscription)?;
+        // What is published from now on comes in, by whomever: so the hub must have taken it.
+        self.flush().await?;
         Ok(outlet)
     }
 
     async fn flush(&self) -> Result<(), BusError> {
-        Ok(())
+        let id = self.next.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        let (waiting, answer) = tokio::sync::oneshot::channel();
+        locked(&self.joined.pings).insert(id, waiting);
+        self.send(Frame::Ping { id }, "a flush")?;
+        answer.await.map_err(|_| BusError::Down { what: "a flush".to_owned(), servers: self.path.display().to_string() })
     }
 
     fn connected(&self) -> watch::Receiver<Link> {

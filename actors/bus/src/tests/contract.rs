@@ -1,6 +1,6 @@
-//! Run against both.
+//! Run against all.
 
-use super::{InProcess, Rig, next, room, soon};
+use super::{InProcess, Rig, Socket, next, room, soon};
 use crate::testing::NatsServer;
 use crate::{BusError, LocalBus, Service, decode_wire, send_wire};
 use bytes::Bytes;
@@ -11,10 +11,13 @@ use farshore_schemas::subjects;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-macro_rules! on_both {
+macro_rules! on_all {
     ($($name:ident,)+) => {
         mod in_process {
             $(#[tokio::test] async fn $name() { super::$name(&super::InProcess(super::LocalBus::new())).await; })+
+        }
+        mod socket {
+            $(#[tokio::test] async fn $name() { super::$name(&super::Socket::start()).await; })+
         }
         mod nats {
             $(#[tokio::test] async fn $name() { super::$name(&super::NatsServer::start().unwrap()).await; })+
@@ -22,7 +25,7 @@ macro_rules! on_both {
     };
 }
 
-on_both! {
+on_all! {
     messages_arrive_whole_and_in_order,
     every_listener_gets_a_copy,
     subscriptions_match_as_the_schemas_say,

@@ -1,10 +1,10 @@
-//! The same promises, kept by both implementations, and what NATS alone has to keep.
+//! The same promises, kept by all implementations, and what NATS alone has to keep.
 
 mod contract;
 mod nats;
 
 use crate::testing::NatsServer;
-use crate::{Bus, BusMessage, LocalBus, NatsBus, NatsOptions, Subscription};
+use crate::{Bus, BusMessage, LocalBus, NatsBus, NatsOptions, SocketBus, SocketHub, Subscription};
 use async_trait::async_trait;
 use std::num::NonZeroUsize;
 use std::sync::Arc;
@@ -22,6 +22,28 @@ struct InProcess(LocalBus);
 impl Rig for InProcess {
     async fn party(&self) -> Arc<dyn Bus> {
         Arc::new(self.0.clone())
+    }
+}
+
+/// The in-process bus, joined over a socket.
+struct Socket {
+    _hub: SocketHub,
+    folder: tempfile::TempDir,
+}
+
+impl Socket {
+    fn start() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let hub = SocketHub::serve(LocalBus::new(), &folder.path().join("bus")).unwrap();
+        Socket { _hub: hub, folder }
+    }
+}
+
+#[async_trait]
+impl Rig for Socket {
+    async fn party(&self) -> Arc<dyn Bus> {
+        let path = self.folder.path().join("bus");
+        Arc::new(SocketBus::connect(&path, Duration::from_secs(10)).await.unwrap())
     }
 }
 
