@@ -4,6 +4,9 @@
 //! production, in replay and in simulation.
 
 pub mod decider;
+pub mod orders;
+pub mod repository;
+pub mod mover;
 pub mod site;
 pub mod broker;
 pub mod job;

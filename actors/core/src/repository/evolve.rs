@@ -1,0 +1,215 @@
+use super::{Access, AccessStatus, Defined, Point, State, Verified};
+use crate::orders::{Link, Orders};
+use farshore_schemas::ids::{Address, TaskId};
+use farshore_schemas::messages::repository::{Event, RepositorySpec, Work};
+use std::collections::BTreeMap;
+
+pub(super) fn evolve(state: &mut State, event: &Event) {
+    match event {
+        Event::Defined { spec } => define(state, spec),
+        Event::Removed => match state {
+            State::Undefined { .. } => {}
+            State::Defined(repository) => *state = State::Undefined { next_order: repository.orders.next },
+        },
+        Event::RegisterRefused { .. }
+        | Event::RegisteredAgain
+        | Event::AgentSeen { .. }
+        | Event::Ordered { .. }
+        | Event::OrderEnded { .. }
+        | Event::AccessAsked { .. }
+        | Event::AccessOpened { .. }
+        | Event::AccessFailed { .. }
+        | Event::AccessClosing { .. }
+        | Event::CloseFailed { .. }
+        | Event::AccessClosed { .. }
+        | Event::PointAdded { .. }
+        | Event::PointForgotten { .. }
+        | Event::PointsPruned { .. }
+        | Event::PruneDelayed { .. }
+        | Event::PointsLost { .. }
+        | Event::PointVerified { .. }
+        | Event::HoldSet { .. } => match state {
+            State::Undefined { .. } => {}
+            State::Defined(repository) => fold_defined(repository, event),
+        },
+    }
+}
+
+fn define(state: &mut State, spec: &RepositorySpec) {
+    match state {
+        State::Undefined { next_order } => {
+            *state = State::Defined(Box::new(Defined {
+                spec: spec.clone(),
+                link: Link::default(),
+                orders: Orders::from_ordinal(*next_order),
+                points: BTreeMap::new(),
+                forgotten: BTreeMap::new(),
+                accesses: BTreeMap::new(),
+                prune_again: None,
+            }));
+        }
+        State::Defined(repository) => {
+            if repository.spec.mover != spec.mover {
+                repository.link = Link::default();
+            }
+            repository.spec = spec.clone();
+        }
+    }
+}
+
+fn fold_defined(repository: &mut Defined, event: &Event) {
+    match event {
+        Event::Defined { .. } | Event::Removed => {}
+        Event::RegisterRefused { code: _, again } => repository.link.refused(*again),
+        Event::RegisteredAgain => repository.link.again = None,
+        Event::AgentSeen { incarnation, endpoint } => {
+            repository.link.seen(*incarnation, endpoint);
+        }
+        Event::Ordered { order, work } => {
+            repository.orders.ordered(order, work);
+            ordered(repository, &order.task, work);
+        }
+        Event::OrderEnded { ordinal, failure: _ } => {
+            repository.orders.ended(*ordinal);
+        }
+        Event::AccessAsked { .. }
+        | Event::AccessOpened { .. }
+        | Event::AccessFailed { .. }
+        | Event::AccessClosing { .. }
+        | Event::CloseFailed { .. }
+        | Event::AccessClosed { .. } => fold_access(&mut repository.accesses, event),
+        Event::PointAdded { .. }
+        | Event::PointForgotten { .. }
+        | Event::PointsPruned { .. }
+        | Event::PruneDelayed { .. }
+        | Event::PointsLost { .. }
+        | Event::PointVerified { .. }
+        | Event::HoldSet { .. } => fold_points(repository, event),
+    }
+}
+
+/// What an order means for what it is about.
+fn ordered(repository: &mut Defined, task: &TaskId, work: &Work) {
+    match work {
+        Work::Open { holder } => {
+            let access = task.clone();
+            set_status(&mut repository.accesses, holder, |status| match status {
+                AccessStatus::Open { .. } | AccessStatus::Reopening { .. } => AccessStatus::Reopening { access },
+                AccessStatus::Waiting | AccessStatus::Opening { .. } | AccessStatus::Failed { .. } => {
+                    AccessStatus::Opening { access }
+                }
+                AccessStatus::Closing { .. } | AccessStatus::CloseFailed { .. } => AccessStatus::Closing { access },
+            });
+        }
+        Work::Close { holder } => {
+            set_status(&mut repository.accesses, holder, |status| closing(status, task));
+        }
+        Work::Prune { .. } => repository.prune_again = None,
+        Work::Commit { .. } | Work::Verify { .. } => {}
+    }
+}
+
+fn set_status(
+    accesses: &mut BTreeMap<Address, Access>,
+    holder: &Address,
+    change: impl FnOnce(AccessStatus) -> AccessStatus,
+) {
+    if let Some(access) = accesses.get_mut(holder) {
+        access.status = change(access.status.clone());
+    }
+}
+
+/// The same access, being shut. One that was never ordered has only the task at hand to be named by.
+fn closing(status: AccessStatus, task: &TaskId) -> AccessStatus {
+    AccessStatus::Closing { access: status.access().cloned().unwrap_or_else(|| task.clone()) }
+}
+
+fn fold_access(accesses: &mut BTreeMap<Address, Access>, event: &Event) {
+    match event {
+        Event::AccessAsked { holder, purpose, peers, vms, point } => {
+            let access = Access {
+                purpose: *purpose,
+                peers: peers.clone(),
+                vms: vms.clone(),
+                point: point.clone(),
+                status: AccessStatus::Waiting,
+            };
+            accesses.insert(holder.clone(), access);
+        }
+        Event::AccessOpened { holder } => renamed(accesses, holder, |access| AccessStatus::Open { access }),
+        Event::AccessFailed { holder } => renamed(accesses, holder, |access| AccessStatus::Failed { access }),
+        Event::AccessClosing { holder, broken_by: _ } => {
+            renamed(accesses, holder, |access| AccessStatus::Closing { access });
+        }
+        Event::CloseFailed { holder, again } => {
+            let again = *again;
+            renamed(accesses, holder, |access| AccessStatus::CloseFailed { access, again });
+        }
+        Event::AccessClosed { holder } => {
+            accesses.remove(holder);
+        }
+        Event::Defined { .. }
+        | Event::Removed
+        | Event::RegisterRefused { .. }
+        | Event::RegisteredAgain
+        | Event::AgentSeen { .. }
+        | Event::Ordered { .. }
+        | Event::OrderEnded { .. }
+        | Event::PointAdded { .. }
+        | Event::PointForgotten { .. }
+        | Event::PointsPruned { .. }
+        | Event::PruneDelayed { .. }
+        | Event::PointsLost { .. }
+        | Event::PointVerified { .. }
+        | Event::HoldSet { .. } => {}
+    }
+}
+
+/// Another status for the same access; one that waits has none yet, and stays.
+fn renamed(accesses: &mut BTreeMap<Address, Access>, holder: &Address, to: impl FnOnce(TaskId) -> AccessStatus) {
+    set_status(accesses, holder, |status| status.access().cloned().map_or(AccessStatus::Waiting, to));
+}
+
+fn fold_points(repository: &mut Defined, event: &Event) {
+    match event {
+        Event::PointAdded { point } => {
+            let added = Point { facts: point.clone(), held: false, verified: None };
+            repository.points.insert(point.point.clone(), added);
+        }
+        Event::PointForgotten { point } => {
+            if let Some(forgotten) = repository.points.remove(point) {
+                repository.forgotten.insert(point.clone(), forgotten);
+            }
+        }
+        Event::PointsPruned { points, freed: _ } => {
+            points.iter().for_each(|point| drop(repository.forgotten.remove(point)));
+        }
+        Event::PruneDelayed { again } => repository.prune_again = Some(*again),
+        Event::PointVerified { point, at, chunks, damage, damaged } => {
+            if let Some(checked) = repository.points.get_mut(point) {
+                let (at, chunks, damage, damaged) = (*at, *chunks, damage.clone(), *damaged);
+                checked.verified = Some(Verified { at, chunks, damage, damaged });
+            }
+        }
+        Event::HoldSet { point, hold, by: _ } => {
+            if let Some(point) = repository.points.get_mut(point) {
+                point.held = *hold;
+            }
+        }
+        // Reported, and left as it is: what the folder really holds is for an operator to find out.
+        Event::PointsLost { points: _ } => {}
+        Event::Defined { .. }
+        | Event::Removed
+        | Event::RegisterRefused { .. }
+        | Event::RegisteredAgain
+        | Event::AgentSeen { .. }
+        | Event::Ordered { .. }
+        | Event::OrderEnded { .. }
+        | Event::AccessAsked { .. }
+        | Event::AccessOpened { .. }
+        | Event::AccessFailed { .. }
+        | Event::AccessClosing { .. }
+        | Event::CloseFailed { .. }
+        | Event::AccessClosed { .. } => {}
+    }
+}

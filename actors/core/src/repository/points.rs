@@ -1,0 +1,256 @@
+//! Points: how one comes to be, how retention forgets it, and when it is dropped.
+
+use super::decide::{RepositoryDraft, draft, failed, me};
+use super::{AccessStatus, Defined, Point, RETRY_AFTER, Rejection, access};
+use crate::decider::{Context, Decision};
+use crate::refusal::unexpected_outcome;
+use farshore_schemas::ids::{Address, Digest, DiskName, PointId};
+use farshore_schemas::messages::agent::{DiskPoint, Failure, Outcome, TaskSpec};
+use farshore_schemas::messages::repository::{Event, Purpose, RestorePoint, Wanted, Work};
+use farshore_schemas::messages::{Message, session};
+use farshore_schemas::units::ByteCount;
+use std::collections::{BTreeMap, BTreeSet};
+
+/// A point that can be used.
+pub(super) fn usable<'a>(repository: &'a Defined, point: &PointId) -> Result<&'a Point, Rejection> {
+    if repository.forgotten.contains_key(point) {
+        return Err(Rejection::PointForgotten { point: point.clone() });
+    }
+    repository.points.get(point).ok_or_else(|| Rejection::PointUnknown { point: point.clone() })
+}
+
+pub(super) fn commit(repository: &Defined, wanted: Wanted, context: &Context) -> Result<Decision<Event>, Rejection> {
+    let (session, point) = (context.from.clone(), wanted.point.clone());
+    may_write(repository, &session)?;
+    if wanted.disks.is_empty() {
+        return Err(Rejection::NoDisks { point });
+    }
+    if repository.forgotten.contains_key(&point) {
+        return Err(Rejection::PointForgotten { point });
+    }
+    if let Some(there) = repository.points.get(&point) {
+        if there.facts.vm != wanted.vm || proofs(&there.facts.disks) != proofs(&wanted.disks) {
+            return Err(Rejection::PointExists { point });
+        }
+        // Asked again for what is done: the same answer.
+        let told = session::Command::PointCommitted { point, stored: there.facts.stored };
+        return Ok(Decision::none().and_send(crate::decider::Send::new(session, Message::Session(told))));
+    }
+    if under_way(repository, |work| matches!(work, Work::Commit { wanted, .. } if wanted.point == point)) {
+        return Err(Rejection::Committing { point });
+    }
+    let spec = TaskSpec::CommitPoint {
+        repository: me(context).clone(),
+        point,
+        vm: wanted.vm.clone(),
+        taken: wanted.taken,
+        disks: wanted.disks.clone(),
+    };
+    let mut draft = draft(repository, context);
+    draft.order(spec, None, Work::Commit { session, wanted: Box::new(wanted) });
+    Ok(draft.done())
+}
+
+fn may_write(repository: &Defined, session: &Address) -> Result<(), Rejection> {
+    let no_access = || Rejection::NoAccess { holder: session.clone() };
+    let access = repository.accesses.get(session).ok_or_else(no_access)?;
+    match (&access.status, access.purpose) {
+        (AccessStatus::Open { .. } | AccessStatus::Reopening { .. }, Purpose::Write) => Ok(()),
+        (AccessStatus::Open { .. } | AccessStatus::Reopening { .. }, Purpose::Read)
+        | (
+            AccessStatus::Waiting
+            | AccessStatus::Opening { .. }
+            | AccessStatus::Failed { .. }
+            | AccessStatus::Closing { .. }
+            | AccessStatus::CloseFailed { .. },
+            Purpose::Write | Purpose::Read,
+        ) => Err(no_access()),
+    }
+}
+
+fn under_way(repository: &Defined, what: impl Fn(&Work) -> bool) -> bool {
+    repository.orders.open.values().any(|open| what(&open.work))
+}
+
+/// What proves each disk of a point; a disk named twice proves nothing and is kept apart by its place.
+fn proofs(disks: &[DiskPoint]) -> (usize, BTreeMap<&DiskName, (ByteCount, Digest)>) {
+    (disks.len(), disks.iter().map(|disk| (&disk.name, (disk.size, disk.checksum))).collect())
+}
+
+/// Whether the agent made durable what the session proved: what it added, or why the point does not count.
+pub(super) fn made(wanted: &Wanted, outcome: &Outcome, failure: Option<Failure>) -> Result<ByteCount, Failure> {
+    if let Some(failure) = failure {
+        return Err(failure);
+    }
+    let Outcome::PointDurable { stored, disks } = outcome else {
+        return Err(unexpected_outcome("the commit of a point"));
+    };
+    if proofs(disks) == proofs(&wanted.disks) {
+        return Ok(*stored);
+    }
+    Err(Failure {
+        code: "FS-REPOSITORY-CHECKSUM".to_owned(),
+        message: format!(
+            "the point {} of {} is not what was read: the repository's proof of its disks differs from the source's",
+            wanted.point, wanted.vm
+        ),
+        advice: "run the job again; if it happens again, verify the repository and check the machines' memory"
+            .to_owned(),
+        transient: true,
+    })
+}
+
+pub(super) fn committed(
+    repository: &Defined,
+    (session, wanted, ordinal): (&Address, &Wanted, u64),
+    made: Result<ByteCount, Failure>,
+    draft: &mut RepositoryDraft<'_>,
+    context: &Context,
+) {
+    match made {
+        Err(failure) => failed(draft, session, Some(wanted.vm.clone()), failure),
+        Ok(stored) => {
+            let point = RestorePoint {
+                point: wanted.point.clone(),
+                vm: wanted.vm.clone(),
+                taken: wanted.taken,
+                usable: context.now,
+                job: wanted.job.clone(),
+                disks: wanted.disks.clone(),
+                stored,
+            };
+            let forgotten = beyond(repository, &point, wanted.keep);
+            draft.event(Event::PointAdded { point });
+            forgotten.into_iter().for_each(|point| draft.event(Event::PointForgotten { point }));
+            let told = session::Command::PointCommitted { point: wanted.point.clone(), stored };
+            draft.send(session.clone(), Message::Session(told));
+        }
+    }
+    // The session may have closed while the agent was writing.
+    prune_if_quiet(repository, (Some(ordinal), None), draft, context);
+}
+
+/// What retention forgets once `added` is there: points of the same VM and job that are not among the newest `keep` (at
+/// least one), not held by an operator, and neither read by an open access nor being checked.
+fn beyond(repository: &Defined, added: &RestorePoint, keep: u32) -> Vec<PointId> {
+    let key = |facts: &RestorePoint| (facts.taken, facts.usable, facts.point.clone());
+    let same = |facts: &&RestorePoint| facts.vm == added.vm && facts.job == added.job;
+    let mut chain: Vec<&RestorePoint> =
+        repository.points.values().map(|point| &point.facts).filter(same).chain([added]).collect();
+    chain.sort_by_key(|facts| std::cmp::Reverse(key(facts)));
+    let needed: BTreeSet<&PointId> = repository
+        .accesses
+        .values()
+        .filter_map(|access| access.point.as_ref())
+        .chain(repository.points.iter().filter(|(_, point)| point.held).map(|(id, _)| id))
+        .chain([&added.point])
+        .collect();
+    let keep = usize::try_from(keep.max(1)).unwrap_or(usize::MAX);
+    let old = chain.into_iter().skip(keep).map(|facts| &facts.point);
+    old.filter(|point| !needed.contains(point) && !verifying(repository, point)).cloned().collect()
+}
+
+fn verifying(repository: &Defined, point: &PointId) -> bool {
+    under_way(repository, |work| matches!(work, Work::Verify { point: checked } if checked == point))
+}
+
+pub(super) fn verify(
+    repository: &Defined,
+    point: &PointId,
+    context: &Context,
+) -> Result<Decision<Event>, Rejection> {
+    usable(repository, point)?;
+    if verifying(repository, point) {
+        return Err(Rejection::Verifying { point: point.clone() });
+    }
+    let mut draft = draft(repository, context);
+    let spec = TaskSpec::VerifyPoint { repository: me(context).clone(), point: point.clone() };
+    draft.order(spec, None, Work::Verify { point: point.clone() });
+    Ok(draft.done())
+}
+
+/// Records what a check found; the failure when it found nothing out.
+pub(super) fn verified(
+    point: &PointId,
+    outcome: &Outcome,
+    failure: Option<Failure>,
+    draft: &mut RepositoryDraft<'_>,
+    context: &Context,
+) -> Option<Failure> {
+    let Outcome::Verified { chunks, damage, damaged } = outcome else {
+        return Some(failure.unwrap_or_else(|| unexpected_outcome("the check of a point")));
+    };
+    let damage = damage.iter().take(5).cloned().collect();
+    let (point, at, chunks, damaged) = (point.clone(), context.now, *chunks, *damaged);
+    draft.event(Event::PointVerified { point, at, chunks, damage, damaged });
+    None
+}
+
+pub(super) fn hold(
+    repository: &Defined,
+    point: &PointId,
+    hold: bool,
+    context: &Context,
+) -> Result<Decision<Event>, Rejection> {
+    if usable(repository, point)?.held == hold {
+        return Err(Rejection::HoldUnchanged { point: point.clone(), held: hold });
+    }
+    Ok(Decision::event(Event::HoldSet { point: point.clone(), hold, by: context.principal.clone() }))
+}
+
+/// Orders a prune of all forgotten points when nothing else is open, `but` for an order and an access that end in
+/// this decision.
+pub(super) fn prune_if_quiet(
+    repository: &Defined,
+    but: (Option<u64>, Option<&Address>),
+    draft: &mut RepositoryDraft<'_>,
+    context: &Context,
+) {
+    let forgot_none = repository.forgotten.is_empty();
+    if !forgot_none && repository.quiet(but.0, but.1) {
+        order_prune(repository, draft, context);
+    }
+}
+
+fn order_prune(repository: &Defined, draft: &mut RepositoryDraft<'_>, context: &Context) {
+    let points: Vec<PointId> = repository.forgotten.keys().cloned().collect();
+    let spec = TaskSpec::PrunePoints {
+        repository: me(context).clone(),
+        points: points.clone(),
+        position: context.frame.0,
+    };
+    draft.order(spec, None, Work::Prune { points });
+}
+
+/// At the time that was set after a prune had failed.
+pub(super) fn prune_or_delay(repository: &Defined, draft: &mut RepositoryDraft<'_>, context: &Context) {
+    if repository.quiet(None, None) && !repository.forgotten.is_empty() {
+        order_prune(repository, draft, context);
+    } else {
+        draft.event(Event::PruneDelayed { again: context.now.after(RETRY_AFTER) });
+    }
+}
+
+/// A prune has ended: what is gone is gone, what is left is tried again later, and who waited may come in.
+pub(super) fn pruned(
+    repository: &Defined,
+    ordered: &[PointId],
+    gone: Option<(&[PointId], ByteCount)>,
+    draft: &mut RepositoryDraft<'_>,
+    context: &Context,
+) {
+    let (reported, freed) = gone.unwrap_or((&[], ByteCount(0)));
+    let (done, lost): (Vec<PointId>, Vec<PointId>) =
+        reported.iter().cloned().partition(|point| ordered.contains(point));
+    let all = ordered.iter().all(|point| done.contains(point));
+    if !done.is_empty() {
+        draft.event(Event::PointsPruned { points: done, freed });
+    }
+    if !lost.is_empty() {
+        draft.event(Event::PointsLost { points: lost });
+    }
+    if !all {
+        draft.event(Event::PruneDelayed { again: context.now.after(RETRY_AFTER) });
+    }
+    access::open_waiting(repository, draft, context);
+}
