@@ -57,6 +57,18 @@ impl Catalog {
         Ok(catalog)
     }
 
+    /// Reads sealed segments from the newest back, up to `budget` bytes of them, and compares their hashes.
+    pub(crate) fn check_sealed(&self, budget: u64) -> Result<(), LogError> {
+        let mut read = 0;
+        for segment in self.segments.iter().rev().filter(|segment| segment.header.form == Form::Sealed) {
+            if read >= budget {
+                break;
+            }
+            read += SealedFile::open(&segment.path, segment.header.first)?.check_file_hash()?;
+        }
+        Ok(())
+    }
+
     fn add(&mut self, dir: &Path, file: &SegmentFile, is_last: bool) -> Result<(), LogError> {
         let (header, tail) = match file.form {
             Form::Sealed => {

@@ -30,6 +30,9 @@ pub struct LogOptions {
     pub new_lineage: Lineage,
     /// Sizes.
     pub layout: Layout,
+    /// How many bytes of sealed segments are read and hashed before the log opens, the newest first: a small log is checked in
+    /// whole, a large one opens fast. What is older is checked whenever it is read, and by [`verify`](crate::verify).
+    pub check_sealed_bytes: u64,
     /// The file system; tests put one here that fails.
     pub disk: Arc<dyn Disk>,
 }
@@ -42,6 +45,7 @@ impl LogOptions {
             site: site.clone(),
             new_lineage,
             layout: Layout::default(),
+            check_sealed_bytes: 256 << 20,
             disk: Arc::new(RealDisk),
         }
     }
@@ -104,6 +108,7 @@ impl SegmentLog {
         fs::create_dir_all(&log).map_err(LogError::io("make", &log))?;
         let lock = lock(&options.dir)?;
         let catalog = Catalog::survey(&options.dir, Some(&options.site))?;
+        catalog.check_sealed(options.check_sealed_bytes)?;
         let lost = hint::read(&log).and_then(|(acknowledged, _)| {
             let kept = catalog.tail.0;
             (acknowledged > kept).then_some(Lost { kept, acknowledged })

@@ -287,24 +287,26 @@ impl SealedFile {
         if crc32c::crc32c(&compressed) != block.crc {
             return Err(damaged("its crc32c does not match").into());
         }
-        out.clear();
-        out.reserve(block.raw_len as usize);
-        let unpacked = zstd::bulk::decompress_to_buffer(&compressed, out);
-        if unpacked.ok() != Some(block.raw_len as usize) || out.len() != block.raw_len as usize {
+        out.resize(block.raw_len as usize, 0);
+        if zstd::bulk::decompress_to_buffer(&compressed, out).ok() != Some(out.len()) {
             return Err(damaged("it does not unpack to the length that the index names").into());
         }
         Ok(block)
     }
 
-    /// Reads the whole file again and compares its hash.
+    /// Reads the whole file again and compares its hash. Gives its length.
     ///
     /// # Errors
-    /// [`LogError`].
-    pub(crate) fn check_file_hash(&self) -> Result<(), LogError> {
+    /// [`LogError`], naming the first damaged block if it is a block.
+    pub(crate) fn check_file_hash(&self) -> Result<u64, LogError> {
         let bytes = fs::read(&self.path).map_err(LogError::io("read", &self.path))?;
         let before = &bytes[..bytes.len().saturating_sub(TRAILER_LEN)];
         if *blake3::hash(before).as_bytes() == self.trailer.file_hash.0 {
-            return Ok(());
+            return Ok(bytes.len() as u64);
+        }
+        let mut frames = Vec::new();
+        for at in 0..self.blocks.len() {
+            self.read_block(at, &mut frames)?;
         }
         let seqs = SeqRange { first: self.trailer.first, last: self.trailer.last };
         Err(Problem { file: self.path.clone(), offset: 0, seqs, kind: ProblemKind::FileHash }.into())
