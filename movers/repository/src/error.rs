@@ -165,6 +165,12 @@ pub enum Error {
         /// The point asked for.
         asked: PointId,
     },
+    /// The point to begin exists.
+    #[error("point {point} is sealed already in the replica store")]
+    PointSealed {
+        /// The point.
+        point: PointId,
+    },
     /// Nobody is making this point.
     #[error("the replica store is not making point {point}")]
     NotBegun {
@@ -253,6 +259,7 @@ impl Error {
                 false,
             ),
             Error::Unfinished { .. } => (Replica, "UNFINISHED", "roll the unfinished point back first", true),
+            Error::PointSealed { .. } => (Replica, "POINT-SEALED", "seal it again for its answer, or begin another point", false),
             Error::NotBegun { .. } => (Replica, "NOT-BEGUN", "begin the point first", true),
             Error::DiskBusy { .. } => {
                 (Replica, "DISK-BUSY", "wait until the other transfer of this disk has ended", true)

@@ -1,118 +1,193 @@
-//! skeleton
-use crate::Result;
-use crate::io::Faults;
-use farshore_format::{DigestMap, ReplicaPoint};
-use farshore_schemas::ids::{Digest, DiskName, PointId};
-use farshore_schemas::messages::agent::{DiskFacts, DiskPoint};
-use farshore_schemas::units::{ByteCount, Timestamp};
-use std::fs::File;
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
+//! The replica store: for each disk of a replica the newest state raw, and per older point a reverse delta that turns the
+//! next newer state back into it. The layout and the order of writes are in `docs/formats/repository-v0.md`.
+//!
+//! What makes it safe: a block's before-image is durable before the block is overwritten, and a point exists from the
+//! moment at which its manifest has its name. So at any instant the newest sealed state can be had back.
 
-/// The store of one replica.
+use crate::io::Io;
+use crate::{Error, Result, Store};
+use farshore_format::{DigestMap, ReplicaPoint};
+use farshore_schemas::ids::{DiskName, PointId};
+use farshore_schemas::messages::agent::DiskPoint;
+use farshore_schemas::units::ByteCount;
+use serde::{Deserialize, Serialize};
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::File;
+use std::path::PathBuf;
+use std::sync::{Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+
+mod absorb;
+mod begin;
+mod delta;
+mod forget;
+mod materialise;
+mod open;
+mod roll_back;
+mod seal;
+mod writer;
+
+pub use writer::DiskWriter;
+
+/// The store of one replica, open. Shared between threads as `Arc`.
 #[derive(Debug)]
-pub struct ReplicaStore {}
+pub struct ReplicaStore {
+    io: Io,
+    root: PathBuf,
+    _lock: File,
+    chain: RwLock<Chain>,
+    /// Disks that have a writer.
+    busy: Mutex<BTreeSet<DiskName>>,
+}
+
 /// What a block becomes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum BlockContent<'a> {
-    /// These bytes: 4096, fewer only for a short last block.
+    /// These bytes: 4096, fewer only for a disk's short last block. All zeros become a hole too.
     Data(&'a [u8]),
-    /// Zeros; the block becomes a hole.
+    /// Zeros: the block becomes a hole.
     Zeros,
 }
-/// Overwrites the newest state of one disk, block by block.
-#[derive(Debug)]
-pub struct DiskWriter {}
-/// A disk as the store holds it now, read back after it was made durable.
+
+/// A disk as the store holds it, read back after it was made durable.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FinishedDisk {
-    /// Size and checksum; the manifest is zeros.
+    /// Its size and checksum; the manifest is zeros.
     pub disk: DiskPoint,
     /// Its digests.
     pub digests: DigestMap,
-    /// Bytes written to it by this writer.
+    /// Bytes that its last writer wrote.
     pub written: ByteCount,
 }
-impl ReplicaStore {
-    pub fn open(path: &Path) -> Result<ReplicaStore> {
-        todo!()
-    }
-    pub fn open_with_faults(path: &Path, faults: Arc<dyn Faults>) -> Result<ReplicaStore> {
-        todo!()
-    }
-    /// Begins a point or adds disks to the one begun. One of another name that is unfinished is rolled back first.
-    pub fn begin_point(&self, point: &PointId, disks: &[DiskFacts]) -> Result<()> {
-        todo!()
-    }
-    /// The point that is being made.
-    pub fn unfinished(&self) -> Option<PointId> {
-        todo!()
-    }
-    pub fn writer(self: &Arc<Self>, point: &PointId, disk: &DiskName) -> Result<DiskWriter> {
-        todo!()
-    }
-    /// Durable. Done twice it answers the same (stored and the disks with the store's own proof are in the answer).
-    pub fn seal(
-        &self,
-        point: &PointId,
-        taken: Timestamp,
-        disks: &[DiskPoint],
-        forget: &[PointId],
-    ) -> Result<ReplicaPoint> {
-        todo!()
-    }
-    pub fn roll_back(&self) -> Result<()> {
-        todo!()
-    }
-    pub fn roll_back_disk(&self, disk: &DiskName) -> Result<()> {
-        todo!()
-    }
-    pub fn points(&self) -> Result<Vec<ReplicaPoint>> {
-        todo!()
-    }
-    /// Makes one image per disk of the point in `into`, named as the disk; proven by checksum and durable.
-    pub fn materialise(&self, point: &PointId, into: &Path) -> Result<Vec<DiskPoint>> {
-        todo!()
-    }
-    pub fn forget(&self, points: &[PointId]) -> Result<ByteCount> {
-        todo!()
-    }
-    pub fn absorb(
-        self: &Arc<Self>,
-        point: &PointId,
-        taken: Timestamp,
-        disks: &[(DiskName, PathBuf)],
-        forget: &[PointId],
-    ) -> Result<ReplicaPoint> {
-        todo!()
-    }
-    /// Digests of what the disk holds now (sealed map, or computed when a point is unfinished).
-    pub fn digest_map(&self, disk: &DiskName) -> Result<DigestMap> {
-        todo!()
-    }
-    /// The newest state, to read.
-    pub fn newest(&self, disk: &DiskName) -> Result<File> {
-        todo!()
-    }
-    /// Deletes the store.
-    pub fn drop_store(path: &Path) -> Result<()> {
-        todo!()
+
+#[derive(Debug, Default)]
+struct Chain {
+    /// From the oldest to the newest.
+    points: Vec<Sealed>,
+    open: Option<Open>,
+}
+
+#[derive(Debug)]
+struct Sealed {
+    number: u64,
+    point: ReplicaPoint,
+}
+
+/// The point that is being made.
+#[derive(Debug)]
+struct Open {
+    begun: Begun,
+    finished: BTreeMap<DiskName, FinishedDisk>,
+}
+
+/// What `open/begin` says: written before anything of a disk is changed, so that a crash leaves nothing unexplained.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Begun {
+    point: PointId,
+    number: u64,
+    disks: Vec<BegunDisk>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct BegunDisk {
+    name: DiskName,
+    /// The size that it gets.
+    size: u64,
+    /// The size that it had; none for a disk that the store did not have.
+    was: Option<u64>,
+    /// Bytes that it took on disk before.
+    allocated: u64,
+}
+
+impl Begun {
+    fn disk(&self, name: &DiskName) -> Option<&BegunDisk> {
+        self.disks.iter().find(|disk| disk.name == *name)
     }
 }
-impl DiskWriter {
-    /// The disk's size.
-    pub fn size(&self) -> u64 {
-        todo!()
+
+impl Chain {
+    fn sealed(&self, point: &PointId) -> Option<&Sealed> {
+        self.points.iter().find(|sealed| sealed.point.point == *point)
     }
-    pub fn apply(&mut self, block: u64, content: BlockContent<'_>) -> Result<()> {
-        todo!()
+
+    fn begun(&self, point: &PointId) -> Result<&Open> {
+        match &self.open {
+            Some(open) if open.begun.point == *point => Ok(open),
+            Some(open) => Err(Error::Unfinished { open: open.begun.point.clone(), asked: point.clone() }),
+            None => Err(Error::NotBegun { point: point.clone() }),
+        }
     }
-    /// Everything applied so far is durable.
-    pub fn flush(&mut self) -> Result<()> {
-        todo!()
+}
+
+impl ReplicaStore {
+    fn read_chain(&self) -> RwLockReadGuard<'_, Chain> {
+        self.chain.read().unwrap_or_else(PoisonError::into_inner)
     }
-    pub fn finish(self) -> Result<FinishedDisk> {
-        todo!()
+
+    fn write_chain(&self) -> RwLockWriteGuard<'_, Chain> {
+        self.chain.write().unwrap_or_else(PoisonError::into_inner)
     }
-    pub fn unused(_: Digest) {}
+
+    fn busy(&self) -> MutexGuard<'_, BTreeSet<DiskName>> {
+        self.busy.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn raw_path(&self, disk: &DiskName) -> PathBuf {
+        self.root.join("newest").join(format!("{disk}.raw"))
+    }
+
+    fn digests_path(&self, disk: &DiskName) -> PathBuf {
+        self.root.join("newest").join(format!("{disk}.digests"))
+    }
+
+    fn open_folder(&self) -> PathBuf {
+        self.root.join("open")
+    }
+
+    fn journal_path(&self, disk: &DiskName) -> PathBuf {
+        self.open_folder().join(format!("{disk}.journal"))
+    }
+
+    fn open_digests_path(&self, disk: &DiskName) -> PathBuf {
+        self.open_folder().join(format!("{disk}.digests"))
+    }
+
+    fn point_folder(&self, number: u64, point: &PointId) -> PathBuf {
+        self.root.join("points").join(format!("{number:08}-{point}"))
+    }
+
+    fn delta_path(&self, sealed: &Sealed, disk: &DiskName) -> PathBuf {
+        self.point_folder(sealed.number, &sealed.point.point).join(format!("{disk}.delta"))
+    }
+
+    /// The disks of which the store holds a newest state.
+    fn disks(&self) -> Result<Vec<DiskName>> {
+        let folder = self.root.join("newest");
+        let names = self.io.names(&folder)?;
+        let raw = names.iter().filter_map(|name| name.strip_suffix(".raw"));
+        raw.map(|name| DiskName::parse(name).map_err(|error| self.io.damage(&folder.join(name), error))).collect()
+    }
+
+    /// The points, from the oldest to the newest.
+    pub fn points(&self) -> Vec<ReplicaPoint> {
+        self.read_chain().points.iter().map(|sealed| sealed.point.clone()).collect()
+    }
+
+    /// The point that is being made, if any.
+    pub fn unfinished(&self) -> Option<PointId> {
+        self.read_chain().open.as_ref().map(|open| open.begun.point.clone())
+    }
+
+    /// The newest state of a disk, to be read. While a point is being made it is on its way to that point.
+    ///
+    /// # Errors
+    /// [`Error::Io`] when there is no such disk.
+    pub fn newest(&self, disk: &DiskName) -> Result<File> {
+        self.io.open_ro(&self.raw_path(disk))
+    }
+
+    fn no_point(&self, point: &PointId) -> Error {
+        Error::NoPoint { store: Store::Replica, point: point.clone() }
+    }
 }

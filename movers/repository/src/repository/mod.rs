@@ -15,8 +15,6 @@ mod digests;
 mod header;
 mod points;
 mod prune;
-#[cfg(test)]
-mod tests;
 
 /// An open repository. Shared between threads as `Arc`.
 #[derive(Debug)]
