@@ -54,7 +54,7 @@ impl FolderHost {
             stamps = stamps.or(area);
             names.push(disk);
         }
-        let about = VmFile { disks: Some(names), stamps, origin: None };
+        let about = VmFile { disks: Some(names), stamps, ..VmFile::default() };
         write_durably(&draft.join(VM_FILE), about.text().as_bytes())?;
         self.publish(&draft, &path, "the demo")
     }
@@ -83,7 +83,7 @@ impl FolderHost {
         let plan = Plan { seed, fill: SCRATCH_BYTES / 4, stamps: true };
         let stamps = make_disk(&dir, &disk, SCRATCH_BYTES, &plan)?;
         names.push(disk);
-        let about = VmFile { disks: Some(names), stamps, origin: layout.origin };
+        let about = VmFile { disks: Some(names), stamps, origin: layout.origin, ..VmFile::default() };
         let draft = dir.join(".vm.yaml.new");
         write_durably(&draft, about.text().as_bytes())?;
         let path = dir.join(VM_FILE);

@@ -20,10 +20,12 @@ use std::collections::BTreeMap;
 use std::fs::FileType;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 /// The start of every name that farshore itself gives to a folder beside the VMs.
 pub const OWN_PREFIX: &str = ".farshore-";
 
+const STOP_PATIENCE: Duration = Duration::from_secs(10);
 const IMAGE_ENDINGS: [&str; 4] = [".raw", ".img", ".bin", ".disk"];
 const OTHER_FORMATS: [&str; 7] = [".qcow2", ".qcow", ".vmdk", ".vhd", ".vhdx", ".vdi", ".ova"];
 const NO_IMAGE_ENDINGS: [&str; 4] = [".yaml", ".yml", ".txt", ".md"];
@@ -32,6 +34,8 @@ const NO_IMAGE_ENDINGS: [&str; 4] = [".yaml", ".yml", ".txt", ".md"];
 #[derive(Debug, Clone)]
 pub struct FolderHost {
     path: PathBuf,
+    /// How long a guest may take to sync and end before it is killed.
+    stop_patience: Duration,
 }
 
 /// What a host holds.
@@ -98,7 +102,17 @@ impl FolderHost {
             return Err(HostError::NotAFolder { path });
         }
         std::fs::read_dir(&path).map_err(unreadable)?;
-        Ok(FolderHost { path })
+        Ok(FolderHost { path, stop_patience: STOP_PATIENCE })
+    }
+
+    /// Sets how long a guest may take to sync and end at power-off before it is killed; 10 s otherwise.
+    #[must_use]
+    pub fn with_stop_patience(self, stop_patience: Duration) -> FolderHost {
+        FolderHost { stop_patience, ..self }
+    }
+
+    pub(crate) fn stop_patience(&self) -> Duration {
+        self.stop_patience
     }
 
     /// The folder, with symbolic links resolved.
@@ -248,7 +262,10 @@ pub(crate) fn read_layout(dir: &Path) -> Result<Layout> {
         disks.push(DiskFacts { name, size: ByteCount(size) });
     }
     if let Some(area) = &file.stamps {
-        check_area(dir, area, &disks)?;
+        check_area(area, &disks).map_err(|message| {
+            let (line, column) = file.stamps_at;
+            HostError::VmYaml { path: dir.join(VM_FILE), line, column, message }
+        })?;
     }
     Ok(Layout { disks, stamps: file.stamps, origin: file.origin, left_out })
 }
@@ -267,13 +284,12 @@ pub(crate) fn find_stamps_area(dir: &Path, layout: &Layout) -> Result<Option<Sta
     Ok(None)
 }
 
-fn check_area(dir: &Path, area: &StampsArea, disks: &[DiskFacts]) -> Result<()> {
-    let wrong = |message: String| HostError::VmYaml { path: dir.join(VM_FILE), line: 1, column: 1, message };
+fn check_area(area: &StampsArea, disks: &[DiskFacts]) -> std::result::Result<(), String> {
     let Some(disk) = disks.iter().find(|disk| disk.name == area.disk) else {
-        return Err(wrong(format!("stamps: {} is not a disk of this VM", area.disk)));
+        return Err(format!("stamps: {} is not a disk of this VM", area.disk));
     };
     if area.offset.checked_add(area.length).is_none_or(|end| end > disk.size.0) {
-        return Err(wrong(format!("stamps: the area ends after the disk {} ({})", area.disk, disk.size)));
+        return Err(format!("stamps: the area ends after the disk {} ({})", area.disk, disk.size));
     }
     Ok(())
 }

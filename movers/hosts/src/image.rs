@@ -19,9 +19,9 @@ pub(crate) struct ImageFacts {
     pub(crate) device: u64,
     pub(crate) inode: u64,
     /// Nanoseconds since 1970 of the last change of content.
-    pub(crate) mtime_ns: i128,
+    pub(crate) mtime_ns: i64,
     /// The same of the last change of anything; cannot be set back by a user.
-    pub(crate) ctime_ns: i128,
+    pub(crate) ctime_ns: i64,
 }
 
 impl ImageFacts {
@@ -30,7 +30,7 @@ impl ImageFacts {
     }
 
     fn from_metadata(meta: &std::fs::Metadata) -> ImageFacts {
-        let nanos = |seconds: i64, nanos: i64| i128::from(seconds) * 1_000_000_000 + i128::from(nanos);
+        let nanos = |seconds: i64, nanos: i64| seconds.saturating_mul(1_000_000_000).saturating_add(nanos);
         ImageFacts {
             size: meta.len(),
             device: meta.dev(),

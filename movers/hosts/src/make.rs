@@ -51,6 +51,7 @@ impl FolderHost {
             disks: Some(new.disks.iter().map(|disk| disk.name.clone()).collect()),
             stamps: new.stamps.cloned(),
             origin: Some(new.origin.clone()),
+            ..VmFile::default()
         };
         write_durably(&draft.join(VM_FILE), about.text().as_bytes())?;
         write_durably(&draft.join(MADE_BY), new.made_by.as_bytes())?;

@@ -16,8 +16,8 @@ use std::time::{Duration, Instant};
 
 /// How long a guest may take to come up (it reads its stamps and the open snapshots).
 const START_PATIENCE: Duration = Duration::from_secs(60);
-/// How long a guest may take to sync and end before it is killed.
-const STOP_PATIENCE: Duration = Duration::from_secs(10);
+/// How long a guest that ends by itself, or was killed, may take to let go of its disks.
+const END_PATIENCE: Duration = Duration::from_secs(10);
 const ANSWER_PATIENCE: Duration = Duration::from_secs(30);
 const LONGEST_READY_LINE: usize = 4096;
 
@@ -103,8 +103,8 @@ impl FolderHost {
         let Some(run) = RunFolder::find(&self.vm_dir(vm)?)? else { return Ok(PoweredOff::WasOff) };
         let VmStatus::Running(record) = status_of(&run, vm)? else { return Ok(PoweredOff::WasOff) };
         // A guest that does not answer is killed below like one that does not end.
-        let asked = ask(&run, vm, &Request::Stop, STOP_PATIENCE);
-        if (asked.is_ok() || !run.guest_runs()?) && run.guest_lock(STOP_PATIENCE)?.is_some() {
+        let asked = ask(&run, vm, &Request::Stop, self.stop_patience());
+        if (asked.is_ok() || !run.guest_runs()?) && run.guest_lock(self.stop_patience())?.is_some() {
             return Ok(PoweredOff::Stopped);
         }
         kill(&run, vm, &record)?;
@@ -180,7 +180,7 @@ fn status_of(run: &RunFolder, vm: &VmName) -> Result<VmStatus> {
     match run.record()? {
         Some(record) => Ok(VmStatus::Running(Box::new(record))),
         // It removed its record and is about to end.
-        None => match run.guest_lock(STOP_PATIENCE)? {
+        None => match run.guest_lock(END_PATIENCE)? {
             Some(_) => Ok(VmStatus::Off),
             None => {
                 let why = "it holds the VM and does not say who it is".to_owned();
@@ -192,7 +192,7 @@ fn status_of(run: &RunFolder, vm: &VmName) -> Result<VmStatus> {
 
 fn kill(run: &RunFolder, vm: &VmName, record: &GuestRecord) -> Result<()> {
     record.process.kill()?;
-    match run.guest_lock(STOP_PATIENCE)? {
+    match run.guest_lock(END_PATIENCE)? {
         Some(_) => Ok(()),
         None => {
             let why = format!("process {} was killed and still holds the disks", record.process.pid);

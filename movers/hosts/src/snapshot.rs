@@ -139,12 +139,18 @@ fn with_guest_or_lock(run: &RunFolder, vm: &VmName, request: &Request) -> Result
         drop(lock);
         match ask(run, vm, request, PATIENCE) {
             Ok(reply) => return Ok(Holder::Guest(reply)),
-            Err(HostError::GuestSilent { .. }) if Instant::now() < deadline => {
+            Err(HostError::GuestSilent { source, .. }) if is_coming_or_going(&source) && Instant::now() < deadline => {
                 std::thread::sleep(Duration::from_millis(5));
             }
             Err(error) => return Err(error),
         }
     }
+}
+
+/// What a caller meets who comes before the guest listens, or when it is about to end.
+fn is_coming_or_going(error: &std::io::Error) -> bool {
+    use std::io::ErrorKind::{BrokenPipe, ConnectionRefused, ConnectionReset, NotFound, UnexpectedEof};
+    [NotFound, ConnectionRefused, ConnectionReset, BrokenPipe, UnexpectedEof].contains(&error.kind())
 }
 
 fn begin_at_rest(dir: &Path, run: &RunFolder, snapshot: &Name) -> Result<SnapshotFacts> {

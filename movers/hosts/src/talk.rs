@@ -15,7 +15,7 @@ pub(crate) const LONGEST_REQUEST: u64 = 4096;
 const LONGEST_REPLY: u64 = 8 * 1024 * 1024;
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case", tag = "do", deny_unknown_fields)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub(crate) enum Request {
     /// How is it?
     Status,
@@ -30,7 +30,7 @@ pub(crate) enum Request {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case", tag = "reply")]
+#[serde(rename_all = "kebab-case")]
 pub(crate) enum Reply {
     Status(GuestStatus),
     Done,
@@ -80,7 +80,7 @@ pub(crate) fn read_line(stream: &UnixStream, longest: u64) -> io::Result<Vec<u8>
     let mut line = Vec::new();
     BufReader::new(stream.take(longest)).read_until(b'\n', &mut line)?;
     if line.pop() != Some(b'\n') {
-        return Err(io::Error::new(io::ErrorKind::InvalidData, "the line is not whole, or too long"));
+        return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the line is not whole, or too long"));
     }
     Ok(line)
 }

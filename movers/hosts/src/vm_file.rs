@@ -42,6 +42,8 @@ pub struct StampsArea {
 pub(crate) struct VmFile {
     pub(crate) disks: Option<Vec<DiskName>>,
     pub(crate) stamps: Option<StampsArea>,
+    /// Line and column of the stamps area.
+    pub(crate) stamps_at: (u64, u64),
     pub(crate) origin: Option<VmRef>,
 }
 
@@ -109,14 +111,16 @@ impl VmFile {
             disks = Some(listed.into_iter().map(|disk| disk.value).collect());
         }
         let mut stamps = None;
+        let mut stamps_at = (1, 1);
         if let Some(area) = document.stamps {
             if let Some(rule) = area.value.broken_rule() {
                 return Err(at(Some(area.referenced), format!("stamps: {rule}")));
             }
+            stamps_at = (area.referenced.line(), area.referenced.column());
             stamps = Some(area.value);
         }
         let origin = document.origin.map(|o| VmRef { site: o.site, host: o.host, vm: o.vm });
-        Ok(VmFile { disks, stamps, origin })
+        Ok(VmFile { disks, stamps, stamps_at, origin })
     }
 
     /// The file's text. Names are quoted as JSON strings, which YAML reads alike.
