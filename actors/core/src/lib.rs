@@ -3,17 +3,18 @@
 //! chance, no I/O and no async here: `now` and all ids come in with the input, so that the same code decides in
 //! production, in replay and in simulation.
 
-pub mod decider;
-pub mod orders;
-pub mod repository;
-pub mod mover;
-pub mod site;
 pub mod broker;
+pub mod decider;
+pub mod host;
 pub mod job;
 pub mod limits;
+pub mod mover;
 pub mod naming;
-pub mod plan;
+pub mod orders;
 pub mod pairs;
+pub mod plan;
+pub mod repository;
+pub mod site;
 
 mod refusal;
 #[cfg(test)]

@@ -136,11 +136,7 @@ pub(super) fn close(repository: &Defined, context: &Context) -> Decision<Event> 
     }
 }
 
-pub(super) fn broken(
-    repository: &Defined,
-    holder: &Address,
-    context: &Context,
-) -> Result<Decision<Event>, Rejection> {
+pub(super) fn broken(repository: &Defined, holder: &Address, context: &Context) -> Result<Decision<Event>, Rejection> {
     if !repository.accesses.contains_key(holder) {
         return Err(Rejection::AccessUnknown { holder: holder.clone() });
     }
@@ -172,12 +168,7 @@ pub(super) fn close_for(
     draft.done()
 }
 
-pub(super) fn order_close(
-    holder: &Address,
-    access: &TaskId,
-    draft: &mut RepositoryDraft<'_>,
-    context: &Context,
-) {
+pub(super) fn order_close(holder: &Address, access: &TaskId, draft: &mut RepositoryDraft<'_>, context: &Context) {
     let spec = TaskSpec::CloseAccess { repository: me(context).clone(), access: access.clone() };
     draft.order(spec, None, Work::Close { holder: holder.clone() });
 }

@@ -12,11 +12,7 @@ use farshore_schemas::units::Timestamp;
 
 pub(super) type RepositoryDraft<'a> = Draft<'a, Event, Work>;
 
-pub(super) fn decide(
-    state: &State,
-    input: &Input<Command>,
-    context: &Context,
-) -> Result<Decision<Event>, Rejection> {
+pub(super) fn decide(state: &State, input: &Input<Command>, context: &Context) -> Result<Decision<Event>, Rejection> {
     match input {
         Input::Command(command) => command_to(state, command, context),
         Input::Refused(refused) => match state {
@@ -82,10 +78,7 @@ pub(super) fn me(context: &Context) -> &Name {
 
 pub(super) fn draft<'a>(repository: &Defined, context: &'a Context) -> RepositoryDraft<'a> {
     let agent = context.here(Kind::Agent, &repository.spec.mover);
-    Draft::new(context, (agent, &repository.link), repository.orders.next, |order, work| Event::Ordered {
-        order,
-        work,
-    })
+    Draft::new(context, (agent, &repository.link), repository.orders.next, |order, work| Event::Ordered { order, work })
 }
 
 fn to_mover(mover: &Name, command: mover::Command, context: &Context) -> Send {
@@ -249,9 +242,8 @@ fn refused_by(repository: &Defined, refused: &Refused, context: &Context) -> Res
         return Ok(Decision::event(Event::RegisterRefused { code: refused.refusal.code.clone(), again }));
     }
     // A session that does not want to hear of its access has ended: its hold must not stay for ever.
-    if let Message::Session(
-        session::Command::AccessOpened { .. } | session::Command::RepositoryFailed { vm: None, .. },
-    ) = &refused.message
+    if let Message::Session(session::Command::AccessOpened { .. } | session::Command::RepositoryFailed { vm: None, .. }) =
+        &refused.message
         && access::standing(repository, by)
     {
         return Ok(access::close_for(repository, by, None, context));
@@ -264,12 +256,7 @@ fn unexpected(refused: &Refused) -> Rejection {
 }
 
 /// Tells a session what could not be done.
-pub(super) fn failed(
-    draft: &mut RepositoryDraft<'_>,
-    session: &Address,
-    vm: Option<VmRef>,
-    failure: Failure,
-) {
+pub(super) fn failed(draft: &mut RepositoryDraft<'_>, session: &Address, vm: Option<VmRef>, failure: Failure) {
     let body = Message::Session(session::Command::RepositoryFailed { vm, failure });
     draft.send(session.clone(), body);
 }

@@ -154,11 +154,7 @@ fn verifying(repository: &Defined, point: &PointId) -> bool {
     under_way(repository, |work| matches!(work, Work::Verify { point: checked } if checked == point))
 }
 
-pub(super) fn verify(
-    repository: &Defined,
-    point: &PointId,
-    context: &Context,
-) -> Result<Decision<Event>, Rejection> {
+pub(super) fn verify(repository: &Defined, point: &PointId, context: &Context) -> Result<Decision<Event>, Rejection> {
     usable(repository, point)?;
     if verifying(repository, point) {
         return Err(Rejection::Verifying { point: point.clone() });
@@ -214,11 +210,8 @@ pub(super) fn prune_if_quiet(
 
 fn order_prune(repository: &Defined, draft: &mut RepositoryDraft<'_>, context: &Context) {
     let points: Vec<PointId> = repository.forgotten.keys().cloned().collect();
-    let spec = TaskSpec::PrunePoints {
-        repository: me(context).clone(),
-        points: points.clone(),
-        position: context.frame.0,
-    };
+    let spec =
+        TaskSpec::PrunePoints { repository: me(context).clone(), points: points.clone(), position: context.frame.0 };
     draft.order(spec, None, Work::Prune { points });
 }
 

@@ -1,0 +1,228 @@
+use super::{Defined, Holder, Read, ReadStatus, Right, State};
+use crate::orders::{Link, Orders};
+use farshore_schemas::ids::{Address, VmName, VmRef};
+use farshore_schemas::messages::Epoch;
+use farshore_schemas::messages::host::{Event, HostSpec, VmFacts, Work};
+use std::collections::BTreeMap;
+
+pub(super) fn evolve(state: &mut State, event: &Event) {
+    match state {
+        State::Undefined { next_order, rights } => {
+            if let Event::Defined { spec } = event {
+                let defined = fresh(spec, *next_order, std::mem::take(rights));
+                *state = State::Defined(Box::new(defined));
+            }
+        }
+        State::Defined(host) => {
+            if *event == Event::Removed {
+                let rights = std::mem::take(&mut host.rights);
+                *state = State::Undefined { next_order: host.orders.next, rights };
+            } else {
+                fold_defined(host, event);
+            }
+        }
+    }
+}
+
+fn fresh(spec: &HostSpec, next_order: u64, rights: BTreeMap<VmRef, Right>) -> Defined {
+    Defined {
+        spec: spec.clone(),
+        link: Link::default(),
+        orders: Orders::from_ordinal(next_order),
+        inventory: BTreeMap::new(),
+        revision: 0,
+        pages: BTreeMap::new(),
+        discovery_due: None,
+        returning: false,
+        reads: BTreeMap::new(),
+        protected: BTreeMap::new(),
+        asked: BTreeMap::new(),
+        rights,
+    }
+}
+
+fn fold_defined(host: &mut Defined, event: &Event) {
+    match event {
+        Event::Removed => {}
+        Event::Defined { spec } => {
+            if host.spec.mover != spec.mover {
+                host.link = Link::default();
+            }
+            host.spec = spec.clone();
+        }
+        Event::RegisterRefused { code: _, again } => host.link.refused(*again),
+        Event::RegisteredAgain => host.link.again = None,
+        Event::AgentSeen { incarnation, endpoint } => {
+            if host.link.seen(*incarnation, endpoint) {
+                host.pages.clear(); // A listing of the one before is not gone on with.
+            }
+        }
+        Event::ReturnBegan => host.returning = true,
+        Event::Ordered { order, work } => {
+            host.orders.ordered(order, work);
+            ordered(host, work);
+        }
+        Event::OrderEnded { ordinal, failure: _ } => {
+            host.orders.ended(*ordinal);
+        }
+        Event::DiscoveryDue { .. }
+        | Event::PageListed { .. }
+        | Event::InventoryChanged { .. }
+        | Event::InventoryConfirmed { .. }
+        | Event::VmMade { .. } => fold_inventory(host, event),
+        Event::ReadBegan { .. }
+        | Event::ReadReady { .. }
+        | Event::ReadEnding { .. }
+        | Event::ReadEndDelayed { .. }
+        | Event::ReadEnded { .. } => fold_reads(host, event),
+        Event::Protected { .. }
+        | Event::Unprotected { .. }
+        | Event::RightGranted { .. }
+        | Event::RightGivenUp { .. }
+        | Event::EpochConflict { .. }
+        | Event::EpochLearned { .. }
+        | Event::RightForced { .. } => fold_rights(host, event),
+        Event::GuestStarted { .. }
+        | Event::GuestStopped { .. }
+        | Event::GuestObserved { .. }
+        | Event::GuestFoundDown { .. }
+        | Event::QuestionRefused { .. } => fold_guests(host, event),
+    }
+}
+
+/// What an order means for what it is about.
+fn ordered(host: &mut Defined, work: &Work) {
+    match work {
+        Work::Discover => host.pages.clear(),
+        Work::EndRead { vm, reader } => set_read(host, vm, reader, |_| ReadStatus::Ending),
+        Work::BeginRead { .. } | Work::Create { .. } | Work::Start { .. } | Work::Stop { .. } | Work::Write { .. } => {}
+    }
+}
+
+fn fold_inventory(host: &mut Defined, event: &Event) {
+    if let Event::DiscoveryDue { next } = event {
+        host.discovery_due = Some(*next);
+    }
+    if let Event::PageListed { ordinal: _, vms } = event {
+        host.pages.extend(vms.iter().map(|facts| (facts.vm.clone(), facts.clone())));
+    }
+    if let Event::InventoryChanged { revision, changed, gone } = event {
+        let pages = std::mem::take(&mut host.pages);
+        host.inventory.extend(pages);
+        host.inventory.extend(changed.iter().map(|facts| (facts.vm.clone(), facts.clone())));
+        gone.iter().for_each(|vm| drop(host.inventory.remove(vm)));
+        host.revision = *revision;
+        host.returning = false;
+    }
+    if let Event::InventoryConfirmed { revision: _ } = event {
+        host.pages.clear();
+        host.returning = false;
+    }
+    if let Event::VmMade { facts } = event {
+        host.inventory.insert(facts.vm.clone(), facts.clone());
+    }
+}
+
+fn set_read(host: &mut Defined, vm: &VmName, reader: &Address, to: impl FnOnce(&ReadStatus) -> ReadStatus) {
+    if let Some(read) = host.reads.get_mut(vm).and_then(|readers| readers.0.get_mut(reader)) {
+        read.status = to(&read.status);
+    }
+}
+
+fn fold_reads(host: &mut Defined, event: &Event) {
+    if let Event::ReadBegan { vm, reader, snapshot } = event {
+        let read = Read { snapshot: snapshot.clone(), status: ReadStatus::Preparing };
+        host.reads.entry(vm.clone()).or_default().0.insert(reader.clone(), read);
+    }
+    if let Event::ReadReady { vm, reader, taken } = event {
+        let taken = *taken;
+        set_read(host, vm, reader, |_| ReadStatus::Ready { taken });
+    }
+    if let Event::ReadEnding { vm, reader } = event {
+        set_read(host, vm, reader, |status| match status {
+            ReadStatus::Preparing | ReadStatus::Abandoned => ReadStatus::Abandoned,
+            ReadStatus::Ready { .. } | ReadStatus::Ending | ReadStatus::EndDelayed { .. } => ReadStatus::Ending,
+        });
+    }
+    if let Event::ReadEndDelayed { vm, reader, again } = event {
+        let again = *again;
+        set_read(host, vm, reader, |_| ReadStatus::EndDelayed { again });
+    }
+    if let Event::ReadEnded { vm, reader } = event
+        && let Some(readers) = host.reads.get_mut(vm)
+    {
+        readers.0.remove(reader);
+        if readers.0.is_empty() {
+            host.reads.remove(vm);
+        }
+    }
+}
+
+/// Takes an epoch unless a higher one is known, whatever an event of the past says.
+fn raise(host: &mut Defined, origin: &VmRef, epoch: &Epoch, holder: Holder) {
+    if host.rights.get(origin).is_none_or(|known| known.epoch.counter <= epoch.counter) {
+        host.rights.insert(origin.clone(), Right { epoch: epoch.clone(), holder });
+    }
+}
+
+fn fold_rights(host: &mut Defined, event: &Event) {
+    if let Event::Protected { vm, replica } = event {
+        host.protected.entry(vm.clone()).or_default().insert(replica.clone());
+    }
+    if let Event::Unprotected { vm, replica } = event {
+        forget(&mut host.protected, vm, replica);
+        forget(&mut host.asked, vm, replica);
+    }
+    if let Event::RightGranted { vm, origin, epoch, by: _ } | Event::RightForced { vm, origin, epoch, forced: _ } =
+        event
+    {
+        raise(host, origin, epoch, Holder::Here { vm: vm.clone() });
+        host.asked.remove(vm);
+    }
+    if let Event::RightGivenUp { vm, origin, epoch, by: _ } = event {
+        raise(host, origin, epoch, Holder::Elsewhere);
+        host.asked.remove(vm);
+    }
+    if let Event::EpochLearned { vm, origin, epoch, yours, by } = event {
+        let holder = if *yours { Holder::Here { vm: vm.clone() } } else { Holder::Elsewhere };
+        raise(host, origin, epoch, holder);
+        if *yours {
+            forget(&mut host.asked, vm, by);
+        } else {
+            host.asked.remove(vm);
+        }
+    }
+}
+
+fn forget<K: Ord>(map: &mut BTreeMap<K, std::collections::BTreeSet<Address>>, key: &K, address: &Address) {
+    if let Some(addresses) = map.get_mut(key) {
+        addresses.remove(address);
+        if addresses.is_empty() {
+            map.remove(key);
+        }
+    }
+}
+
+fn set_running(host: &mut Defined, vm: &VmName, running: bool) {
+    if let Some(facts) = host.inventory.get_mut(vm) {
+        facts.running = running;
+    }
+}
+
+fn fold_guests(host: &mut Defined, event: &Event) {
+    if let Event::GuestStarted { vm, origin, epoch: _ } = event {
+        // One that no listing has shown: its disks are not known until one does.
+        let unseen = || VmFacts { vm: vm.clone(), disks: Vec::new(), running: true, origin: Some(origin.clone()) };
+        host.inventory.entry(vm.clone()).or_insert_with(unseen).running = true;
+    }
+    if let Event::GuestStopped { vm } = event {
+        set_running(host, vm, false);
+    }
+    if let Event::GuestObserved { vm, running, .. } = event {
+        set_running(host, vm, *running);
+    }
+    if let Event::GuestFoundDown { vm, asked } = event {
+        set_running(host, vm, false);
+        host.asked.insert(vm.clone(), asked.iter().cloned().collect());
+    }
+}
