@@ -1,8 +1,8 @@
 //! Reads a plain segment from end to end and judges it: whole, torn, or damaged. Everything that has to decide what a
 //! broken byte means asks here: recovery, verify, seal, and a reader that has stumbled.
 //!
-//! A crash during a write leaves sectors of the last group unwritten: past the end of the file, or still zero. So a frame
-//! that cannot be read is *torn* only if a sector that it needs is missing and no readable group follows (a group is
+//! A crash during a write leaves bytes of the last group unwritten: past the end of the file, or still zero. So a frame
+//! that cannot be read is *torn* only if bytes that it needs are missing and no readable group follows (a group is
 //! written only after the one before it is durable). Every other broken byte is *damage*.
 
 use crate::chain::{Chain, frame_hash};
@@ -156,14 +156,16 @@ impl Scanner<'_, '_> {
         self.torn_unless_followed(at, end, ProblemKind::Padding, cut(group, group.frames, at))
     }
 
-    /// Whether a sector that holds bytes of `from..to` was never written: it lies past the end of the file, or all that
-    /// the group has in it is zero.
+    /// Whether bytes of `from..to` were never written: they lie past the end of the file, everything of the group from them on is
+    /// zero, or all that the group has in their sector is zero.
     fn is_missing(&self, group: &GroupHeader, from: usize, to: usize) -> bool {
-        if to > self.bytes.len() {
-            return true;
-        }
         let start = usize::try_from(group.offset).expect("an offset in a file that was read");
         let end = usize::try_from(group.end()).expect("checked against MAX_GROUP").min(self.bytes.len());
+        let there = self.bytes.get(start..end).unwrap_or_default();
+        let written = there.iter().rposition(|byte| *byte != 0).map_or(start, |last| start + last + 1);
+        if to > written {
+            return true;
+        }
         (from / SECTOR..=(to - 1) / SECTOR).any(|sector| {
             let part = (sector * SECTOR).max(start)..((sector + 1) * SECTOR).min(end);
             self.bytes.get(part).is_some_and(is_zero)
