@@ -259,7 +259,9 @@ impl Error {
                 false,
             ),
             Error::Unfinished { .. } => (Replica, "UNFINISHED", "roll the unfinished point back first", true),
-            Error::PointSealed { .. } => (Replica, "POINT-SEALED", "seal it again for its answer, or begin another point", false),
+            Error::PointSealed { .. } => {
+                (Replica, "POINT-SEALED", "seal it again for its answer, or begin another point", false)
+            }
             Error::NotBegun { .. } => (Replica, "NOT-BEGUN", "begin the point first", true),
             Error::DiskBusy { .. } => {
                 (Replica, "DISK-BUSY", "wait until the other transfer of this disk has ended", true)

@@ -86,7 +86,12 @@ impl DeltaReader {
         match decode_header(&reader.window) {
             Ok(header) => reader.header = header,
             Err(DeltaError::Torn) => return Ok(None),
-            Err(error @ (DeltaError::Magic { .. } | DeltaError::Check { .. } | DeltaError::Record { .. } | DeltaError::Totals)) => {
+            Err(
+                error @ (DeltaError::Magic { .. }
+                | DeltaError::Check { .. }
+                | DeltaError::Record { .. }
+                | DeltaError::Totals),
+            ) => {
                 return Err(io.damage(path, error));
             }
         }
@@ -181,7 +186,8 @@ impl DeltaFile {
         }
         let file = io.open_rw(path)?;
         io.resize(&file, path, reader.offset)?;
-        let delta = DeltaFile { io: io.clone(), path: path.to_owned(), file, end: reader.offset, totals: reader.totals };
+        let delta =
+            DeltaFile { io: io.clone(), path: path.to_owned(), file, end: reader.offset, totals: reader.totals };
         Ok((delta, reader.header, covered))
     }
 

@@ -145,7 +145,8 @@ impl ReplicaStore {
 }
 
 fn prove(point: &PointId, wanted: &DiskPoint, finished: Option<&FinishedDisk>) -> Result<DiskPoint> {
-    let incomplete = || Error::Incomplete { point: point.clone(), missing: format!("disk {} is not finished", wanted.name) };
+    let incomplete =
+        || Error::Incomplete { point: point.clone(), missing: format!("disk {} is not finished", wanted.name) };
     let found = &finished.ok_or_else(incomplete)?.disk;
     if (found.size, found.checksum) != (wanted.size, wanted.checksum) {
         return Err(Error::Proof {

@@ -194,12 +194,8 @@ impl DiskWriter {
         let failed = |error| self.store.io.failed("read", &self.path, error);
         let (digests, checksum) = sparse::digests(&self.raw).map_err(failed)?;
         self.store.io.place_durable(&self.store.open_digests_path(&self.disk), &digests.encode())?;
-        let disk = DiskPoint {
-            name: self.disk.clone(),
-            size: ByteCount(self.size),
-            checksum,
-            manifest: Digest::default(),
-        };
+        let disk =
+            DiskPoint { name: self.disk.clone(), size: ByteCount(self.size), checksum, manifest: Digest::default() };
         let finished = FinishedDisk { disk, digests, written: ByteCount(self.written) };
         let mut chain = self.store.write_chain();
         chain.begun(&self.point)?;

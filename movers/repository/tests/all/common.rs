@@ -1,42 +1,46 @@
 //! Names, small disks and broken disks for the tests.
 
-use farshore_format::{CHUNK, DiskManifest, PointManifest, checksum, encode_chunk};
-use farshore_repository::{Faults, Op, Repository};
-use farshore_schemas::ids::{DiskName, Lineage, Name, PointId, SiteName, VmName, VmRef};
-use farshore_schemas::messages::agent::DiskPoint;
+use farshore_format::{CHUNK, DiskManifest, PointManifest, ReplicaPoint, checksum, encode_chunk};
+use farshore_repository::{BlockContent, Faults, Op, ReplicaStore, Repository};
+use farshore_schemas::ids::{Digest, DiskName, Lineage, Name, PointId, SiteName, VmName, VmRef};
+use farshore_schemas::messages::agent::{DiskFacts, DiskPoint};
 use farshore_schemas::units::{ByteCount, Timestamp};
 use std::io::{Error, ErrorKind, Result};
 use std::path::PathBuf;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Arc, Mutex};
 
-pub fn name(text: &str) -> Name {
+pub(crate) fn name(text: &str) -> Name {
     Name::parse(text).unwrap()
 }
 
-pub fn point(text: &str) -> PointId {
+pub(crate) fn point(text: &str) -> PointId {
     PointId(name(text))
 }
 
-pub fn disk(text: &str) -> DiskName {
+pub(crate) fn disk(text: &str) -> DiskName {
     DiskName::parse(text).unwrap()
 }
 
-pub fn vm() -> VmRef {
+pub(crate) fn vm() -> VmRef {
     VmRef { site: SiteName::parse("hq").unwrap(), host: name("folder"), vm: VmName::parse("web").unwrap() }
 }
 
-pub const LINEAGE: Lineage = Lineage([7; 16]);
+pub(crate) const LINEAGE: Lineage = Lineage([7; 16]);
 
 /// Bytes that do not compress and differ by seed.
-pub fn noise(seed: u64, length: usize) -> Vec<u8> {
+pub(crate) fn noise(seed: u64, length: usize) -> Vec<u8> {
     let mut bytes = vec![0; length];
     blake3::Hasher::new().update(&seed.to_le_bytes()).finalize_xof().fill(&mut bytes);
     bytes
 }
 
 /// Stores a disk and answers its part of a point.
-pub fn store_disk(repository: &Repository, disk_name: &str, content: &[u8]) -> farshore_repository::Result<DiskPoint> {
+pub(crate) fn store_disk(
+    repository: &Repository,
+    disk_name: &str,
+    content: &[u8],
+) -> farshore_repository::Result<DiskPoint> {
     let mut chunks = Vec::new();
     for part in content.chunks(CHUNK) {
         let chunk = encode_chunk(part);
@@ -51,12 +55,12 @@ pub fn store_disk(repository: &Repository, disk_name: &str, content: &[u8]) -> f
     Ok(DiskPoint { name: disk(disk_name), size, checksum: manifest.checksum, manifest: digest })
 }
 
-pub fn manifest(id: &str, disks: Vec<DiskPoint>) -> PointManifest {
+pub(crate) fn manifest(id: &str, disks: Vec<DiskPoint>) -> PointManifest {
     PointManifest { point: point(id), vm: vm(), taken: Timestamp(1), disks, stored: ByteCount(0) }
 }
 
 /// Lets a number of changes pass, then fails every one.
-pub struct StopAfter {
+pub(crate) struct StopAfter {
     left: AtomicI64,
     kind: ErrorKind,
     only_writes: bool,
@@ -64,21 +68,21 @@ pub struct StopAfter {
 
 impl StopAfter {
     /// The process is gone after `changes` changes: nothing more reaches the disk.
-    pub fn crash(changes: i64) -> StopAfter {
+    pub(crate) fn crash(changes: i64) -> StopAfter {
         StopAfter { left: AtomicI64::new(changes), kind: ErrorKind::Other, only_writes: false }
     }
 
     /// The disk is full after `writes` writes; all else works.
-    pub fn full(writes: i64) -> StopAfter {
+    pub(crate) fn full(writes: i64) -> StopAfter {
         StopAfter { left: AtomicI64::new(writes), kind: ErrorKind::StorageFull, only_writes: true }
     }
 
-    pub fn reached(&self) -> bool {
+    pub(crate) fn reached(&self) -> bool {
         self.left.load(Ordering::SeqCst) < 0
     }
 
     /// There is space again.
-    pub fn mend(&self) {
+    pub(crate) fn mend(&self) {
         self.left.store(i64::MAX, Ordering::SeqCst);
     }
 }
@@ -95,7 +99,7 @@ impl Faults for StopAfter {
 }
 
 /// Fails the next sync, once.
-pub struct FailSync(pub Mutex<bool>);
+pub(crate) struct FailSync(pub(crate) Mutex<bool>);
 
 impl Faults for FailSync {
     fn before(&self, op: Op<'_>) -> Result<()> {
@@ -109,7 +113,7 @@ impl Faults for FailSync {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Step {
+pub(crate) enum Step {
     Write(PathBuf),
     Sync(PathBuf),
     SyncAll,
@@ -118,7 +122,7 @@ pub enum Step {
 
 /// Writes down every change, so that a test can look at their order.
 #[derive(Default)]
-pub struct Recorder(pub Mutex<Vec<Step>>);
+pub(crate) struct Recorder(pub(crate) Mutex<Vec<Step>>);
 
 impl Faults for Recorder {
     fn before(&self, op: Op<'_>) -> Result<()> {
@@ -132,4 +136,38 @@ impl Faults for Recorder {
         self.0.lock().unwrap().push(step);
         Ok(())
     }
+}
+
+/// The size of a block as an offset.
+pub(crate) const BLOCK: u64 = farshore_format::BLOCK as u64;
+
+/// Makes a point of one disk from its whole content, block by block, as a receiver does.
+pub(crate) fn replicate(
+    store: &Arc<ReplicaStore>,
+    id: &str,
+    content: &[u8],
+    forget: &[PointId],
+) -> farshore_repository::Result<ReplicaPoint> {
+    let (id, a) = (point(id), disk("a.img"));
+    let size = ByteCount(content.len() as u64);
+    store.begin_point(&id, &[DiskFacts { name: a.clone(), size }])?;
+    let mut writer = store.writer(&id, &a)?;
+    for (block, bytes) in (0..).zip(content.chunks(farshore_format::BLOCK)) {
+        writer.apply(block, BlockContent::Data(bytes))?;
+    }
+    writer.finish()?;
+    store.seal(&id, Timestamp(1), &[proof(content)], forget)
+}
+
+/// What a source says of disk `a.img`.
+pub(crate) fn proof(content: &[u8]) -> DiskPoint {
+    let size = ByteCount(content.len() as u64);
+    DiskPoint { name: disk("a.img"), size, checksum: checksum(content), manifest: Digest::default() }
+}
+
+/// The content of `a.img` at a point.
+pub(crate) fn restored(store: &ReplicaStore, id: &str) -> farshore_repository::Result<Vec<u8>> {
+    let folder = tempfile::tempdir().unwrap();
+    store.materialise(&point(id), folder.path())?;
+    Ok(std::fs::read(folder.path().join("a.img")).unwrap())
 }

@@ -19,7 +19,7 @@ fn content(seed: u64) -> Vec<u8> {
     content
 }
 
-pub fn read_back(repository: &Repository, id: &str, disk_name: &str) -> Vec<u8> {
+pub(crate) fn read_back(repository: &Repository, id: &str, disk_name: &str) -> Vec<u8> {
     let list = repository.disk_manifest(&point(id), &disk(disk_name)).unwrap();
     let mut bytes = Vec::new();
     for (index, id) in (0..).zip(&list.chunks) {
