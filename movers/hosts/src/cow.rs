@@ -173,6 +173,13 @@ impl Writer {
         self.append(&bytes)
     }
 
+    /// From now on the file cannot be written, as on a disk that is full.
+    #[cfg(test)]
+    pub(crate) fn refuse_writes(&mut self) -> Result<()> {
+        self.file = File::open(&self.path).map_err(HostError::io("opening", &self.path))?;
+        Ok(())
+    }
+
     fn append(&mut self, bytes: &[u8]) -> Result<()> {
         self.file.write_all_at(bytes, self.end).map_err(HostError::io("writing", &self.path))?;
         self.end += bytes.len() as u64;

@@ -347,9 +347,11 @@ impl Entry {
 
 /// The entries of a folder by name, or an error when it cannot be read to its end.
 fn entries(dir: &Path) -> Result<BTreeMap<Entry, FileType>> {
-    let unreadable = |source: std::io::Error| match source.kind() {
-        ErrorKind::NotFound => HostError::FolderMissing { path: dir.to_owned() },
-        _ => HostError::FolderUnreadable { path: dir.to_owned(), source },
+    let unreadable = |source: std::io::Error| {
+        if source.kind() == ErrorKind::NotFound {
+            return HostError::FolderMissing { path: dir.to_owned() };
+        }
+        HostError::FolderUnreadable { path: dir.to_owned(), source }
     };
     let mut found = BTreeMap::new();
     for entry in std::fs::read_dir(dir).map_err(unreadable)? {

@@ -50,9 +50,8 @@ pub struct GuestStatus {
 
 /// Asks the guest of a VM.
 pub(crate) fn ask(run: &RunFolder, vm: &VmName, request: &Request, patience: Duration) -> Result<Reply> {
-    let reply = exchange(run, request, patience).map_err(|error| match error {
-        HostError::Io { source, .. } => HostError::GuestSilent { vm: vm.clone(), source },
-        other => other,
+    let reply = exchange(run, request, patience).map_err(|error| {
+        if let HostError::Io { source, .. } = error { HostError::GuestSilent { vm: vm.clone(), source } } else { error }
     })?;
     match reply {
         Reply::Refused { code, message } => Err(HostError::GuestRefused { vm: vm.clone(), code, message }),

@@ -94,8 +94,8 @@ impl VmFile {
         if text.lines().all(|line| line.trim().is_empty() || line.trim_start().starts_with('#')) {
             return Ok(VmFile::default());
         }
-        let document: Document = serde_saphyr::from_str(text)
-            .map_err(|error| at(error.location(), first_line(&error.without_snippet().to_string())))?;
+        let document: Document =
+            serde_saphyr::from_str(text).map_err(|error| at(error.location(), message_of(&error)))?;
         let mut disks = None;
         if let Some(listed) = document.disks {
             let mut seen = BTreeSet::new();
@@ -160,6 +160,11 @@ impl StampsArea {
     }
 }
 
-fn first_line(text: &str) -> String {
-    text.lines().next().unwrap_or_default().chars().take(300).collect()
+/// The parser's message without the place at its end, which the error tells itself.
+fn message_of(error: &serde_saphyr::Error) -> String {
+    let text = error.without_snippet().to_string();
+    let line = text.lines().next().unwrap_or_default();
+    let place = error.location().map(|at| format!(" at line {}, column {}", at.line(), at.column()));
+    let message = place.and_then(|place| line.strip_suffix(place.as_str())).unwrap_or(line);
+    message.chars().take(300).collect()
 }

@@ -1,5 +1,7 @@
 //! Disks that farshore makes: real file systems, the same for the same seed, sparse, with a place for stamps.
 
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use farshore_hosts::{DemoVm, FolderHost, HostError, read_files, read_stamps};
 use farshore_schemas::ids::VmName;
 use farshore_schemas::units::ByteCount;
@@ -101,7 +103,6 @@ fn damaged_or_foreign_boot_sectors_are_never_taken_for_ours() {
     std::fs::remove_file(host.path().join("a/data1.raw")).unwrap();
     let image = host.path().join("a/system.raw");
     let whole = read(&image).unwrap();
-    let area = host.stamps_area(&vm("a")).unwrap();
     for at in 0..62 {
         for value in [0u8, 0x7f, 0xff] {
             let mut bytes = whole.clone();
@@ -110,7 +111,6 @@ fn damaged_or_foreign_boot_sectors_are_never_taken_for_ours() {
             // Wherever it points then: no panic, and an area lies on the disk and holds stamps.
             if let Some(found) = host.stamps_area(&vm("a")).unwrap() {
                 assert!(found.offset + found.length <= 4 * MIB && found.length > 0, "{at}");
-                assert!(found.offset == area.as_ref().unwrap().offset || at < 62);
             }
         }
     }

@@ -1,6 +1,9 @@
 //! Tests with real guest processes. This file is a test program of its own kind (no libtest), because the guest is this
 //! program started again with `guest` as its first argument, as the farshore binary does it.
 
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+#![expect(clippy::print_stdout, reason = "a test runner reports on its output")]
+
 #[path = "processes/harness.rs"]
 mod harness;
 #[path = "processes/power.rs"]

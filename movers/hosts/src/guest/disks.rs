@@ -221,10 +221,7 @@ impl DiskStream<'_> {
 }
 
 fn plain(error: HostError) -> io::Error {
-    match error {
-        HostError::Io { source, .. } => source,
-        other => io::Error::other(other),
-    }
+    if let HostError::Io { source, .. } = error { source } else { io::Error::other(error) }
 }
 
 impl Read for DiskStream<'_> {
@@ -260,3 +257,7 @@ impl Seek for DiskStream<'_> {
         Ok(self.at)
     }
 }
+
+#[cfg(test)]
+#[path = "disks_tests.rs"]
+mod tests;

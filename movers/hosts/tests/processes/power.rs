@@ -97,7 +97,10 @@ fn outlives() {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
     let fields: Vec<&str> = stat.rsplit_once(')').unwrap().1.split_ascii_whitespace().collect();
     let agent_pid = agent.id().to_string();
-    assert!(fields[1] != agent_pid && fields[2] != agent_pid && fields[3] != agent_pid, "parent, group or session: {stat}");
+    assert!(
+        fields[1] != agent_pid && fields[2] != agent_pid && fields[3] != agent_pid,
+        "parent, group or session: {stat}"
+    );
     agent.kill().unwrap();
     agent.wait().unwrap();
     assert_eq!(rig.pid(), pid);
@@ -227,7 +230,14 @@ fn nonsense() {
     rig.on(1).unwrap();
     let long = vec![b'x'; 100_000];
     let deep = "[".repeat(4000);
-    for line in [&b"not json\n"[..], b"\"fly\"\n", b"{\"write\":{\"seed\":1,\"hard\":1}}\n", b"\xff\xfe\n", &long, deep.as_bytes()] {
+    for line in [
+        &b"not json\n"[..],
+        b"\"fly\"\n",
+        b"{\"write\":{\"seed\":1,\"hard\":1}}\n",
+        b"\xff\xfe\n",
+        &long,
+        deep.as_bytes(),
+    ] {
         let mut socket = UnixStream::connect(rig.run_file("guest.sock")).unwrap();
         // The guest may hang up before it has read all of a line that is too long.
         let _ = socket.write_all(line);
