@@ -2,8 +2,8 @@
 
 use crate::record::{Fact, Record};
 use farshore_schemas::envelope::{Channel, Envelope, Mark, Sender};
-use farshore_schemas::ids::{Address, Kind, Lineage, MessageId, Name, Seq, SiteName, TaskId, VmRef};
-use farshore_schemas::messages::agent::{Order, Outcome};
+use farshore_schemas::ids::{Address, Digest, Kind, Lineage, MessageId, Name, Seq, SiteName, TaskId, VmRef};
+use farshore_schemas::messages::agent::{Order, Outcome, TaskSpec};
 use farshore_schemas::messages::host::Driver;
 use farshore_schemas::messages::{Epoch, Message, mover};
 use farshore_schemas::units::{Hlc, Timestamp};
@@ -92,6 +92,8 @@ pub struct State {
     pub(crate) epochs: BTreeMap<VmRef, Epoch>,
     pub(crate) open: BTreeMap<TaskId, OpenTask>,
     pub(crate) ended: BTreeMap<TaskId, EndedTask>,
+    /// Accesses that are open: the repository, and the certificates of who may come.
+    pub(crate) accesses: BTreeMap<TaskId, (Name, Vec<Digest>)>,
     pub(crate) outboxes: BTreeMap<Address, Outbox>,
     /// Messages sent under this incarnation.
     pub(crate) sent: u64,
@@ -115,6 +117,7 @@ impl State {
             epochs: BTreeMap::new(),
             open: BTreeMap::new(),
             ended: BTreeMap::new(),
+            accesses: BTreeMap::new(),
             outboxes: BTreeMap::new(),
             sent: 0,
             turns: 0,
@@ -193,6 +196,9 @@ impl State {
             }
             Fact::Accepted { from, order } => {
                 self.turns += 1;
+                if let TaskSpec::CloseAccess { access, .. } = &order.spec {
+                    self.close_access(access);
+                }
                 let open =
                     OpenTask { from: from.clone(), order: Order::clone(order), cancelled: false, turn: self.turns };
                 self.open.insert(order.task.clone(), open);
@@ -204,7 +210,9 @@ impl State {
             }
             Fact::Ended { task, from, outcomes } => {
                 let ended = EndedTask { from: from.clone(), at, outcomes: Some(outcomes.clone()), acked: None };
-                self.open.remove(task);
+                if let Some(open) = self.open.remove(task) {
+                    self.open_access(open, outcomes);
+                }
                 self.ended.insert(task.clone(), ended);
             }
             Fact::Queued { envelope, ends } => {
@@ -217,6 +225,23 @@ impl State {
             }
             Fact::Acked { to, number } => self.take_ack(to, *number),
             Fact::Snapshot(all) => *self = State::clone(all),
+        }
+    }
+
+    /// An access is open once its task has ended well, and stays so over restarts.
+    fn open_access(&mut self, opened: OpenTask, outcomes: &[Outcome]) {
+        if let TaskSpec::OpenAccess { repository, peers } = opened.order.spec
+            && outcomes == [Outcome::Done]
+            && !opened.cancelled
+        {
+            self.accesses.insert(opened.order.task, (repository, peers));
+        }
+    }
+
+    fn close_access(&mut self, access: &TaskId) {
+        self.accesses.remove(access);
+        if let Some(opening) = self.open.get_mut(access) {
+            opening.cancelled = true;
         }
     }
 

@@ -6,7 +6,7 @@ use crate::outbox::Pacing;
 use crate::record::{Fact, Record, Refusal};
 use crate::state::{RebuildError, State, is_hello};
 use farshore_schemas::envelope::{Channel, Envelope, Sender, Wire};
-use farshore_schemas::ids::{Address, Kind, Lineage, Name, SiteName, TaskId, VmRef};
+use farshore_schemas::ids::{Address, Digest, Kind, Lineage, Name, SiteName, TaskId, VmRef};
 use farshore_schemas::messages::agent::{Command, Endpoint, Order, Outcome};
 use farshore_schemas::messages::host::Driver;
 use farshore_schemas::messages::{Epoch, Message, host, mover, replica, repository, session};
@@ -268,6 +268,11 @@ impl TaskTable {
     /// The highest epoch seen per VM, by origin.
     pub fn epochs(&self) -> &BTreeMap<VmRef, Epoch> {
         &self.state.epochs
+    }
+
+    /// Accesses to repositories that are open: the repository, and the certificates of who may come.
+    pub fn accesses(&self) -> &BTreeMap<TaskId, (Name, Vec<Digest>)> {
+        &self.state.accesses
     }
 
     /// Tasks that have not ended, with whether they were told to stop.

@@ -1,0 +1,226 @@
+//! The asking end of a repository's data channel.
+
+use crate::link::{Link, LinkError};
+use crate::proto::{Answer, Ask, Hello, VERSION, Wants};
+use crate::task::{Task, TaskError, TaskResult, failure};
+use farshore_format::{ChunkId, DigestMap, DiskManifest};
+use farshore_schemas::ids::{Digest, DiskName, Name, PointId, TaskId};
+use farshore_schemas::messages::agent::{DigestStore, Endpoint};
+use farshore_schemas::units::ByteCount;
+use std::time::{Duration, Instant};
+
+/// How long a peer that cannot be reached, or does not know of us yet, is tried.
+const PATIENCE: Duration = Duration::from_secs(60);
+const FIRST_WAIT: Duration = Duration::from_millis(50);
+const LONGEST_WAIT: Duration = Duration::from_secs(5);
+/// The largest disk that is handled: bounds the memory that a list from elsewhere may take.
+pub(crate) const MAX_DISK: u64 = 16 << 40;
+/// Bytes of a list in one message.
+pub(crate) const PART: usize = 1024 * 1024;
+
+/// Tries until it works, fails for good, the task is told to stop, or patience ends.
+pub(crate) fn persist<T>(task: &Task, mut attempt: impl FnMut() -> TaskResult<T>) -> TaskResult<T> {
+    let begun = Instant::now();
+    let mut wait = FIRST_WAIT;
+    loop {
+        task.go_on()?;
+        let error = match attempt() {
+            Ok(value) => return Ok(value),
+            Err(error) => error,
+        };
+        let again = match &error {
+            TaskError::Failed(failure) => failure.code == "FS-AGENT-NOT-OPEN",
+            TaskError::Link(LinkError::Closed | LinkError::Idle | LinkError::Io(_) | LinkError::Address(_)) => true,
+            TaskError::Link(LinkError::Handshake(_) | LinkError::TooLong(_) | LinkError::Garbage(_)) => false,
+            TaskError::Stopped(_) => false,
+        };
+        if !again || begun.elapsed() > PATIENCE || task.stop.wait(wait) {
+            return Err(error);
+        }
+        wait = (wait * 2).min(LONGEST_WAIT);
+    }
+}
+
+/// An open access to a repository.
+pub(crate) struct RepositoryClient<'a> {
+    task: &'a Task,
+    endpoint: &'a Endpoint,
+    hello: Hello,
+    link: Link,
+    sent_before: u64,
+}
+
+fn greet(task: &Task, endpoint: &Endpoint, hello: &Hello) -> TaskResult<Link> {
+    let shared = &task.shared;
+    let peer = (endpoint.address.as_str(), endpoint.fingerprint);
+    let mut link = Link::connect(&shared.secrets, peer, &shared.metrics, &task.stop)?;
+    link.send(hello)?;
+    match link.receive()? {
+        Answer::Welcome => Ok(link),
+        Answer::Failed(failure) => Err(TaskError::Failed(failure)),
+        other => Err(unexpected(&other)),
+    }
+}
+
+fn unexpected(answer: &Answer) -> TaskError {
+    let said: String = format!("{answer:?}").chars().take(60).collect();
+    TaskError::Failed(failure(
+        "FS-AGENT-PROTOCOL",
+        format!("the repository's agent answered something that does not fit: {said}"),
+        "bring both agents to the same version",
+        false,
+    ))
+}
+
+impl<'a> RepositoryClient<'a> {
+    pub(crate) fn open(
+        task: &'a Task,
+        endpoint: &'a Endpoint,
+        repository: &Name,
+        access: &TaskId,
+    ) -> TaskResult<RepositoryClient<'a>> {
+        let wants = Wants::Repository { repository: repository.clone(), access: access.clone() };
+        let hello = Hello { version: VERSION, wants };
+        let link = persist(task, || greet(task, endpoint, &hello))?;
+        Ok(RepositoryClient { task, endpoint, hello, link, sent_before: 0 })
+    }
+
+    /// Bytes put on sockets so far.
+    pub(crate) fn sent(&mut self) -> u64 {
+        self.sent_before + self.link.sent()
+    }
+
+    fn ask_once(&mut self, ask: &Ask) -> TaskResult<Answer> {
+        self.link.send(ask)?;
+        match self.link.receive()? {
+            Answer::Failed(failure) => Err(TaskError::Failed(failure)),
+            answer => Ok(answer),
+        }
+    }
+
+    /// Asks something that may be asked twice: if the channel broke, on a new one.
+    fn ask(&mut self, ask: &Ask) -> TaskResult<Answer> {
+        match self.ask_once(ask) {
+            Err(TaskError::Link(LinkError::Closed | LinkError::Idle | LinkError::Io(_))) => {}
+            answered => return answered,
+        }
+        let (task, endpoint, hello) = (self.task, self.endpoint, self.hello.clone());
+        persist(task, || {
+            let link = greet(task, endpoint, &hello)?;
+            self.sent_before += self.link.sent();
+            self.link = link;
+            self.ask_once(ask)
+        })
+    }
+
+    /// The chunk list of a disk of a point.
+    pub(crate) fn manifest(&mut self, point: &PointId, disk: &DiskName) -> TaskResult<DiskManifest> {
+        let mut list = DiskManifest { size: ByteCount(0), checksum: Digest::default(), chunks: Vec::new() };
+        loop {
+            let from = list.chunks.len() as u64;
+            match self.ask(&Ask::Chunks { point: point.clone(), disk: disk.clone(), from })? {
+                Answer::Chunks { size, checksum, total, ids } => {
+                    let (parts, rest) = ids.as_chunks::<32>();
+                    let end = from + parts.len() as u64;
+                    let fits = size <= MAX_DISK && total == farshore_format::chunks_in(size) && end <= total;
+                    if !fits || !rest.is_empty() || (parts.is_empty() && end < total) {
+                        return Err(unexpected(&Answer::Chunks { size, checksum, total, ids: Vec::new() }));
+                    }
+                    (list.size, list.checksum) = (ByteCount(size), checksum);
+                    list.chunks.extend(parts.iter().copied().map(ChunkId));
+                    if end == total {
+                        return Ok(list);
+                    }
+                }
+                other => return Err(unexpected(&other)),
+            }
+        }
+    }
+
+    /// Which of these chunks are stored.
+    pub(crate) fn have(&mut self, ids: &[ChunkId]) -> TaskResult<Vec<bool>> {
+        let raw = ids.iter().flat_map(|id| id.0).collect();
+        match self.ask(&Ask::Have { ids: raw })? {
+            Answer::Have { stored } if stored.len() == ids.len() => Ok(stored.iter().map(|byte| *byte == 1).collect()),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    /// Stores chunks that fit one message.
+    pub(crate) fn put(&mut self, chunks: Vec<crate::proto::Stored>) -> TaskResult<()> {
+        match self.ask(&Ask::Put { chunks })? {
+            Answer::Done => Ok(()),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    /// Fetches chunks: the first of those asked for, at least one.
+    pub(crate) fn get(&mut self, ids: &[ChunkId]) -> TaskResult<Vec<crate::proto::Stored>> {
+        let raw = ids.iter().flat_map(|id| id.0).collect();
+        match self.ask(&Ask::Get { ids: raw })? {
+            Answer::Got { chunks } if !chunks.is_empty() && chunks.len() <= ids.len() => {
+                let named = chunks.iter().zip(ids).all(|(chunk, id)| chunk.id.0 == id.0);
+                if named { Ok(chunks) } else { Err(unexpected(&Answer::Got { chunks: Vec::new() })) }
+            }
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    /// Stores a disk's chunk list and answers its digest.
+    pub(crate) fn store_manifest(&mut self, manifest: &DiskManifest) -> TaskResult<Digest> {
+        for part in manifest.chunks.chunks(PART / 32) {
+            let ids = part.iter().flat_map(|id| id.0).collect();
+            match self.ask_once(&Ask::ListPart { ids })? {
+                Answer::Done => {}
+                other => return Err(unexpected(&other)),
+            }
+        }
+        match self.ask_once(&Ask::StoreList { size: manifest.size.0, checksum: manifest.checksum })? {
+            Answer::List { manifest } => Ok(manifest),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    /// The digests of a replica's point, if they are there and sound.
+    pub(crate) fn digests(
+        &mut self,
+        store: &DigestStore,
+        point: &PointId,
+        disk: &DiskName,
+    ) -> TaskResult<Option<DigestMap>> {
+        let mut file: Vec<u8> = Vec::new();
+        loop {
+            let (replica, from) = (store.replica.clone(), file.len() as u64);
+            match self.ask(&Ask::Digests { replica, point: point.clone(), disk: disk.clone(), from })? {
+                Answer::NoMap => return Ok(None),
+                Answer::Map { total, bytes } => {
+                    let end = from + bytes.len() as u64;
+                    if total > farshore_format::blocks_in(MAX_DISK) * 16 || end > total || bytes.is_empty() {
+                        return Err(unexpected(&Answer::Map { total, bytes: Vec::new() }));
+                    }
+                    file.extend_from_slice(&bytes);
+                    if end == total {
+                        return Ok(DigestMap::decode(&file, ByteCount(MAX_DISK)).ok());
+                    }
+                }
+                other => return Err(unexpected(&other)),
+            }
+        }
+    }
+
+    /// Keeps the digests of a disk of the point that was just made.
+    pub(crate) fn store_digests(&mut self, store: &DigestStore, disk: &DiskName, map: &DigestMap) -> TaskResult<()> {
+        for part in map.encode().chunks(PART) {
+            match self.ask_once(&Ask::MapPart { bytes: part.to_vec() })? {
+                Answer::Done => {}
+                other => return Err(unexpected(&other)),
+            }
+        }
+        let keep = store.base.iter().chain([&store.point]).cloned().collect();
+        let (replica, point) = (store.replica.clone(), store.point.clone());
+        match self.ask_once(&Ask::StoreMap { replica, point, disk: disk.clone(), keep })? {
+            Answer::Done => Ok(()),
+            other => Err(unexpected(&other)),
+        }
+    }
+}

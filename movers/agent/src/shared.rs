@@ -1,0 +1,158 @@
+//! What the engine, the task runners and the data channel's listener of one agent share: what is served, the highest
+//! epochs, who may come in, and which stores are open. Nothing here is remembered over a restart; the task table is.
+
+use crate::metrics::Metrics;
+use crate::stop::Stop;
+use crate::task::{TaskError, TaskResult, failure, image_failure};
+use crate::tls::Secrets;
+use farshore_bus::Bus;
+use farshore_hosts::{FolderHost, OWN_PREFIX};
+use farshore_repository::{ReplicaStore, Repository};
+use farshore_schemas::ids::{Digest, Lineage, Name, SiteName, TaskId, VmName, VmRef};
+use farshore_schemas::messages::Epoch;
+use farshore_schemas::messages::agent::{Failure, Order, Outcome};
+use farshore_schemas::messages::host::Driver;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+/// A receiving task that waits for its sender, has one, or is done.
+pub(crate) struct Receiving {
+    pub(crate) order: Order,
+    pub(crate) peer: Digest,
+    pub(crate) stop: Arc<Stop>,
+    pub(crate) phase: Phase,
+}
+
+/// Where a receiving task is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Phase {
+    /// No sender since then.
+    Waiting(Instant),
+    /// One connection at a time.
+    Busy,
+    /// It has ended well; a sender that missed the answer may come and ask.
+    Done { at: Instant, checksum: Digest, written: u64 },
+}
+
+/// What changes.
+#[derive(Default)]
+pub(crate) struct Tables {
+    pub(crate) hosts: BTreeMap<Name, Driver>,
+    pub(crate) repositories: BTreeMap<Name, (PathBuf, Lineage)>,
+    pub(crate) epochs: BTreeMap<VmRef, Epoch>,
+    /// Open accesses: the repository and who may come.
+    pub(crate) accesses: BTreeMap<TaskId, (Name, Vec<Digest>)>,
+    pub(crate) receiving: BTreeMap<TaskId, Receiving>,
+    power: BTreeMap<(Name, VmName), Arc<Mutex<()>>>,
+}
+
+pub(crate) struct Shared {
+    pub(crate) site: SiteName,
+    pub(crate) guest_program: PathBuf,
+    pub(crate) secrets: Secrets,
+    pub(crate) metrics: Arc<Metrics>,
+    pub(crate) bus: Arc<dyn Bus>,
+    /// Tells the engine that a task has ended.
+    pub(crate) ended: Box<dyn Fn(TaskId, Vec<Outcome>) + Send + Sync>,
+    pub(crate) tables: Mutex<Tables>,
+    pub(crate) open_repositories: Mutex<BTreeMap<Name, Arc<Repository>>>,
+    pub(crate) open_replicas: Mutex<BTreeMap<PathBuf, Arc<ReplicaStore>>>,
+}
+
+impl Shared {
+    pub(crate) fn tables(&self) -> MutexGuard<'_, Tables> {
+        self.tables.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A host that is served here.
+    pub(crate) fn host(&self, host: &Name) -> TaskResult<FolderHost> {
+        let Some(Driver::Folder { path }) = self.tables().hosts.get(host).cloned() else {
+            return Err(TaskError::Failed(failure(
+                "FS-AGENT-NOT-WELCOME",
+                format!("host {host} is not served by this agent"),
+                "order it again after the host's control has sent ServeHost",
+                true,
+            )));
+        };
+        Ok(FolderHost::open(Path::new(&path))?)
+    }
+
+    /// A repository that is served here, opened on first use and then held.
+    pub(crate) fn repository(&self, name: &Name) -> TaskResult<Arc<Repository>> {
+        let Some((path, lineage)) = self.tables().repositories.get(name).cloned() else {
+            return Err(TaskError::Failed(failure(
+                "FS-AGENT-NO-REPOSITORY",
+                format!("repository {name} is not served by this agent"),
+                "order it again after the repository's control has sent ServeRepository",
+                true,
+            )));
+        };
+        let mut open = self.open_repositories.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(repository) = open.get(name) {
+            return Ok(repository.clone());
+        }
+        let repository = Arc::new(Repository::open(&path, name, lineage)?);
+        open.insert(name.clone(), repository.clone());
+        Ok(repository)
+    }
+
+    /// A repository's folder or owner changed: it is opened anew on its next use.
+    pub(crate) fn forget_repository(&self, name: &Name) {
+        self.open_repositories.lock().unwrap_or_else(PoisonError::into_inner).remove(name);
+    }
+
+    /// Where a replica's store lies: in the host's folder, so that working disks can be reflinks, under a name that no
+    /// listing takes for a VM.
+    pub(crate) fn replica_path(host: &FolderHost, replica: &Name) -> PathBuf {
+        host.path().join(format!("{OWN_PREFIX}replicas")).join(replica.as_str())
+    }
+
+    /// A replica's store, opened on first use and then held.
+    pub(crate) fn replica(&self, host: &Name, replica: &Name) -> TaskResult<Arc<ReplicaStore>> {
+        let path = Shared::replica_path(&self.host(host)?, replica);
+        let mut open = self.open_replicas.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(store) = open.get(&path) {
+            return Ok(store.clone());
+        }
+        if let Some(parent) = path.parent() {
+            std::fs::create_dir_all(parent)
+                .map_err(|error| image_failure("making", &parent.display().to_string(), &error))?;
+        }
+        let store = Arc::new(ReplicaStore::open(&path)?);
+        open.insert(path, store.clone());
+        Ok(store)
+    }
+
+    /// Whoever changes the power of a VM, or makes or drops it, does so alone.
+    pub(crate) fn power_lock(&self, host: &Name, vm: &VmName) -> Arc<Mutex<()>> {
+        self.tables().power.entry((host.clone(), vm.clone())).or_default().clone()
+    }
+
+    /// Checks the order's epoch against the highest seen, at the last moment before an effect.
+    pub(crate) fn check_fence(&self, order: &Order) -> Result<(), Failure> {
+        let Some((origin, epoch)) = &order.fence else { return Ok(()) };
+        let tables = self.tables();
+        let Some(highest) = tables.epochs.get(origin) else { return Ok(()) };
+        if epoch.counter < highest.counter || (epoch.counter == highest.counter && epoch.site != highest.site) {
+            return Err(failure(
+                "FS-AGENT-STALE-EPOCH",
+                format!(
+                    "{origin}: the order acts under epoch {} of {}, but epoch {} of {} is known here",
+                    epoch.counter, epoch.site, highest.counter, highest.site
+                ),
+                "the right to run this VM has passed on: ask the replica that protects it who holds it",
+                false,
+            ));
+        }
+        Ok(())
+    }
+
+    /// Whether any open order names this certificate. Nothing of a peer that none names is read.
+    pub(crate) fn expects(&self, peer: &Digest) -> bool {
+        let tables = self.tables();
+        tables.receiving.values().any(|receiving| receiving.peer == *peer)
+            || tables.accesses.values().any(|(_, peers)| peers.contains(peer))
+    }
+}
