@@ -3,7 +3,7 @@
 
 use farshore_schemas::ids::Digest;
 
-const ZEROS: [u8; 64 * 1024] = [0; 64 * 1024];
+static ZEROS: [u8; 64 * 1024] = [0; 64 * 1024];
 
 /// Computes a disk's checksum from its content in order.
 #[derive(Debug, Clone, Default)]

@@ -1,10 +1,18 @@
 //! What the two stores promise, one module per promise.
 
+#[cfg(test)]
 mod common;
+#[cfg(test)]
 mod replica;
+#[cfg(test)]
 mod replica_crash;
+#[cfg(test)]
 mod replica_history;
+#[cfg(test)]
 mod repository;
+#[cfg(test)]
 mod repository_faults;
+#[cfg(test)]
 mod repository_prune;
+#[cfg(test)]
 mod sparse;

@@ -1,0 +1,152 @@
+//! Any bytes give a value or an error, never a panic and never more output than allowed.
+
+use crate::samples;
+use farshore_format::{
+    CHUNK, ChunkError, ChunkId, DeltaError, DeltaHeader, DeltaTotals, DigestMap, DiskManifest, FormatError,
+    PointManifest, ReplicaPoint, check_trailer, decode_chunk, decode_header, decode_record,
+};
+use farshore_schemas::units::ByteCount;
+use proptest::prelude::*;
+
+const MAX: ByteCount = ByteCount(1 << 24);
+
+fn decode_all(bytes: &[u8]) -> bool {
+    let mut totals = DeltaTotals::default();
+    let header = DeltaHeader { from_size: 1 << 20, to_size: 1 << 20 };
+    let chunk = decode_chunk(ChunkId([1; 32]), bytes).is_ok();
+    let sealed = DiskManifest::decode(bytes, MAX).is_ok()
+        | PointManifest::decode(bytes).is_ok()
+        | ReplicaPoint::decode(bytes).is_ok()
+        | DigestMap::decode(bytes, MAX).is_ok();
+    let delta = decode_header(bytes).is_ok()
+        | decode_record(bytes, &header, &mut totals).is_ok()
+        | check_trailer(bytes, &totals).is_ok();
+    chunk | sealed | delta
+}
+
+/// A sealed file whose hash is right, so that what is behind it is reached.
+fn resealed(mut bytes: Vec<u8>, change: impl FnOnce(&mut Vec<u8>)) -> Vec<u8> {
+    bytes.truncate(bytes.len() - 32);
+    change(&mut bytes);
+    let hash = blake3::hash(&bytes);
+    bytes.extend_from_slice(hash.as_bytes());
+    bytes
+}
+
+#[test]
+fn any_flipped_or_missing_byte_of_a_sealed_file_is_told() {
+    let files = [
+        samples::disk_manifest().encode(),
+        samples::point_manifest().encode(),
+        samples::replica_point().encode(),
+        samples::digest_map().encode(),
+    ];
+    for file in files {
+        for at in 0..file.len() {
+            let mut bytes = file.clone();
+            bytes[at] ^= 1;
+            assert!(!decode_all(&bytes), "flip at {at}");
+            assert!(!decode_all(&file[..at]), "cut at {at}");
+        }
+        assert!(!decode_all(&[&file[..], &[0]].concat()));
+    }
+}
+
+#[test]
+fn a_newer_format_says_so() {
+    let bytes = resealed(samples::disk_manifest().encode(), |bytes| bytes[8] = 9);
+    assert_eq!(DiskManifest::decode(&bytes, MAX), Err(FormatError::Newer { what: "disk manifest", found: 9 }));
+}
+
+#[test]
+fn a_body_longer_than_the_limit_or_than_it_claims_is_never_produced() {
+    // 64 MiB of zeros pack into a few kilobytes; the limit of a 16 MiB disk stops it.
+    let bomb = zstd::bulk::compress(&vec![0; 64 << 20], 1).unwrap();
+    for claimed in [64u64 << 20, u64::MAX, 100] {
+        let bytes = resealed(samples::digest_map().encode(), |bytes| {
+            bytes.truncate(10);
+            bytes.extend_from_slice(&claimed.to_le_bytes());
+            bytes.extend_from_slice(&bomb);
+        });
+        let error = DigestMap::decode(&bytes, MAX).unwrap_err();
+        assert_eq!(error, FormatError::Length { what: "digest map", claimed });
+    }
+}
+
+#[test]
+fn a_chunk_longer_than_a_chunk_is_never_produced() {
+    let bomb = zstd::bulk::compress(&vec![1; 16 * CHUNK], 1).unwrap();
+    for (claimed, wanted) in [
+        (CHUNK as u32, ChunkError::Content { claimed: CHUNK as u32 }),
+        (16 * CHUNK as u32, ChunkError::Length { claimed: 16 * CHUNK as u32 }),
+        (0, ChunkError::Length { claimed: 0 }),
+    ] {
+        let bytes = [&[1][..], &claimed.to_le_bytes(), &bomb].concat();
+        assert_eq!(decode_chunk(ChunkId([1; 32]), &bytes), Err(wanted));
+    }
+    assert_eq!(decode_chunk(ChunkId([1; 32]), &[9, 1, 0, 0, 0, 1]), Err(ChunkError::Head));
+    // Zeros are a mark: a stored chunk of zeros is refused even under its own mark.
+    assert!(matches!(decode_chunk(ChunkId::ZERO, &[0, 1, 0, 0, 0, 0]), Err(ChunkError::Id { .. })));
+}
+
+#[test]
+fn any_flipped_byte_of_a_delta_is_told_and_any_cut_is_torn() {
+    let whole = samples::delta();
+    for at in 0..whole.len() {
+        let mut bytes = whole.clone();
+        bytes[at] ^= 0x10;
+        assert!(read_delta(&bytes).is_err(), "flip at {at}");
+        let cut = read_delta(&whole[..at]).unwrap_err();
+        assert_eq!(cut, DeltaError::Torn, "cut at {at}");
+    }
+    assert!(read_delta(&[&whole[..], &[0]].concat()).is_err());
+    assert_eq!(read_delta(&whole), Ok(3));
+}
+
+fn read_delta(bytes: &[u8]) -> Result<u64, DeltaError> {
+    let header = decode_header(bytes)?;
+    let mut rest = &bytes[farshore_format::HEADER_LEN..];
+    let mut totals = DeltaTotals::default();
+    while !rest.starts_with(b"FSDELEND") {
+        let (_, length) = decode_record(rest, &header, &mut totals)?;
+        rest = &rest[length..];
+    }
+    check_trailer(rest, &totals).map(|()| totals.records())
+}
+
+proptest! {
+    #[test]
+    fn any_bytes_are_refused_without_a_panic(bytes in prop::collection::vec(any::<u8>(), 0..600)) {
+        prop_assert!(!decode_all(&bytes));
+    }
+
+    #[test]
+    fn any_body_under_a_right_hash_gives_a_value_or_an_error(body in prop::collection::vec(any::<u8>(), 0..300)) {
+        for file in [samples::disk_manifest().encode(), samples::point_manifest().encode(), samples::digest_map().encode()] {
+            let bytes = resealed(file, |bytes| {
+                bytes.truncate(10);
+                bytes.extend_from_slice(&(body.len() as u64).to_le_bytes());
+                bytes.extend_from_slice(&zstd::bulk::compress(&body, 1).unwrap());
+            });
+            prop_assert!(!decode_all(&bytes));
+        }
+    }
+
+    #[test]
+    fn any_record_under_a_right_check_gives_a_value_or_an_error(
+        start in any::<u64>(), blocks in any::<u32>(), kind in 0u8..4, payload in prop::collection::vec(any::<u8>(), 0..100),
+    ) {
+        let mut bytes = start.to_le_bytes().to_vec();
+        bytes.extend_from_slice(&blocks.to_le_bytes());
+        bytes.push(kind);
+        bytes.extend_from_slice(&(payload.len() as u32).to_le_bytes());
+        bytes.extend_from_slice(&payload);
+        let check = blake3::hash(&bytes);
+        bytes.extend_from_slice(&check.as_bytes()[..8]);
+        let header = DeltaHeader { from_size: 1 << 20, to_size: 1 << 20 };
+        if let Ok((record, length)) = decode_record(&bytes, &header, &mut DeltaTotals::default()) {
+            prop_assert!(record.start + u64::from(record.blocks) <= 256);
+            prop_assert_eq!(length, bytes.len());
+        }
+    }
+}
