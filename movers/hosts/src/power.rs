@@ -47,7 +47,8 @@ pub struct PowerOn<'a> {
     pub origin: &'a VmRef,
     /// The right to run; the guest stamps with it.
     pub epoch: &'a Epoch,
-    /// The program whose first argument `guest` leads to [`crate::guest_main`].
+    /// The program whose first argument `guest` leads to [`crate::guest_main`]; an absolute path, as the guest is started
+    /// in `/`.
     pub program: &'a Path,
 }
 

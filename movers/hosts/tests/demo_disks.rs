@@ -78,7 +78,7 @@ fn the_stamps_area_is_found_on_every_size_of_disk() {
         assert_eq!(host.stamps_area(&vm(name)).unwrap(), Some(area.clone()), "{name}");
         let image = host.path().join(name).join("system.raw");
         assert!(read_stamps(&image, &area).unwrap().is_empty());
-        // The area is the file's content: blocks of the file, seen through the file system, are blocks of the area.
+        // It starts with a block that nobody has stamped yet.
         let bytes = read(&image).unwrap();
         assert!(&bytes[area.offset as usize..][..8] == b"FSSTAMP1");
     }
