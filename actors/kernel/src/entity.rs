@@ -100,10 +100,10 @@ pub fn new_entity(id: &EntityId) -> Option<Box<dyn Entity>> {
         Kind::Mover => cell::<mover::Mover>(id),
         Kind::Repository => cell::<repository::Repository>(id),
         Kind::Broker => cell::<broker::Broker>(id),
-        Kind::Job => cell::<job::Job>(id),
-        Kind::Session => cell::<session::Session>(id),
-        Kind::Replica => cell::<replica::Replica>(id),
-        Kind::Plan => cell::<plan::Plan>(id),
+        Kind::Job => cell::<job::JobActor>(id),
+        Kind::Session => cell::<session::SessionActor>(id),
+        Kind::Replica => cell::<replica::ReplicaActor>(id),
+        Kind::Plan => cell::<plan::PlanActor>(id),
         Kind::Agent | Kind::Api => None,
     }
 }

@@ -126,6 +126,9 @@ pub(crate) fn say_fork(this: &SharedRef, envelope: &Envelope, number: u64) {
 
 /// Reads the peers out of the site actor's state.
 pub(crate) fn learn_peers(this: &SharedRef, site_actor: &EntityRef) {
-    let peers = farshore_core::site::peers(&site_actor.borrow().memory().state);
-    this.borrow_mut().peers = peers;
+    let state = farshore_schemas::codec::decode_checked(&site_actor.borrow().memory().state);
+    this.borrow_mut().peers = match state {
+        Ok(farshore_core::site::State::Defined { spec, .. }) => spec.peers.into_iter().collect(),
+        Ok(farshore_core::site::State::Undefined) | Err(_) => std::collections::BTreeSet::new(),
+    };
 }

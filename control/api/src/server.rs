@@ -1,0 +1,356 @@
+//! The HTTP server of one site, on loopback. Verbs that change things go to actors as commands and are answered when their
+//! frame is durable; everything else reads memories.
+
+use crate::guard::{Guard, TurnedAway};
+use crate::json::from_msgpack;
+use crate::metrics::Metrics;
+use crate::{operator, resources};
+use actix_web::body::BoxBody;
+use actix_web::dev::{ServerHandle, ServiceRequest, ServiceResponse};
+use actix_web::middleware::{Next, from_fn};
+use actix_web::{App, HttpRequest, HttpResponse, HttpServer, web};
+use farshore_kernel::entity::Memory;
+use farshore_runtime::handle::{Answer, ControlHandle, NoAnswer};
+use farshore_schemas::envelope::Wire;
+use farshore_schemas::ids::{EntityId, Kind, Name};
+use farshore_schemas::messages::Message;
+use serde::{Deserialize, Serialize};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+
+/// Bytes of a request's body.
+const MAX_BODY: usize = resources::MAX_BYTES + 1024;
+
+/// An error as the API and the command line give it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ApiError {
+    /// A stable code.
+    pub code: String,
+    /// What happened, to what, and why.
+    pub message: String,
+    /// What to do.
+    pub advice: String,
+}
+
+/// What came of one resource or command.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Applied {
+    /// The actor.
+    pub id: String,
+    /// The frame that records the decision.
+    pub seq: u64,
+    /// Why not, if it was refused.
+    pub refused: Option<ApiError>,
+}
+
+/// Why the server cannot start.
+#[derive(Debug, thiserror::Error)]
+pub enum ServeError {
+    /// The port is taken or not ours to take.
+    #[error(
+        "FS-API-PORT-IN-USE: the API cannot listen on {address}: {why}. Stop what listens there, or choose another port with --api-port"
+    )]
+    Port {
+        /// The address.
+        address: SocketAddr,
+        /// Why.
+        why: String,
+    },
+    /// Metrics.
+    #[error(transparent)]
+    Metrics(#[from] crate::metrics::MetricsError),
+}
+
+struct Shared {
+    control: ControlHandle,
+    metrics: Metrics,
+}
+
+/// A server that runs.
+pub struct Server {
+    /// Where it listens.
+    pub address: SocketAddr,
+    handle: ServerHandle,
+}
+
+impl Server {
+    /// Stops it; requests under way are finished.
+    pub async fn stop(&self) {
+        self.handle.stop(true).await;
+    }
+}
+
+/// Starts the server on loopback; port 0 takes any that is free. Must be called inside a tokio runtime.
+///
+/// # Errors
+/// [`ServeError`].
+pub fn serve(control: ControlHandle, port: u16, token: &str) -> Result<Server, ServeError> {
+    let wanted = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+    let taken = |error: std::io::Error| ServeError::Port { address: wanted, why: error.to_string() };
+    let listener = TcpListener::bind(wanted).map_err(taken)?;
+    let address = listener.local_addr().map_err(taken)?;
+    let guard = Guard::new(token, address.port());
+    let shared = web::Data::new(Shared { control, metrics: Metrics::new()? });
+    let server = HttpServer::new(move || {
+        let guard = guard.clone();
+        App::new()
+            .app_data(shared.clone())
+            .app_data(web::PayloadConfig::new(MAX_BODY))
+            .app_data(
+                web::JsonConfig::default().limit(MAX_BODY).error_handler(|error, _| bad_request(&error.to_string())),
+            )
+            .route("/healthz", web::get().to(|| async { HttpResponse::Ok().body("ok\n") }))
+            .route("/readyz", web::get().to(ready))
+            .route("/version", web::get().to(|| async { HttpResponse::Ok().json(env!("CARGO_PKG_VERSION")) }))
+            .route("/metrics", web::get().to(metrics))
+            .service(
+                web::scope("/api/v1")
+                    .wrap(from_fn(move |request, next| admit(guard.clone(), request, next)))
+                    .configure(routes),
+            )
+    })
+    .workers(1)
+    .disable_signals()
+    .listen(listener)
+    .map_err(taken)?
+    .run();
+    let handle = server.handle();
+    tokio::spawn(server);
+    Ok(Server { address, handle })
+}
+
+fn routes(config: &mut web::ServiceConfig) {
+    config
+        .route("/status", web::get().to(status))
+        .route("/resources", web::post().to(apply))
+        .route("/resources/{kind}", web::get().to(list))
+        .route("/resources/{kind}/{name}", web::get().to(show))
+        .route("/resources/{kind}/{name}", web::delete().to(delete))
+        .route("/commands/{kind}/{name}", web::post().to(command))
+        .route("/progress", web::get().to(progress));
+}
+
+async fn admit(
+    guard: Guard,
+    request: ServiceRequest,
+    next: Next<BoxBody>,
+) -> Result<ServiceResponse<BoxBody>, actix_web::Error> {
+    let response = match guard.check(&request) {
+        Ok(()) => return next.call(request).await,
+        Err(TurnedAway::Elsewhere) => HttpResponse::Forbidden().json(error(
+            "FS-API-HOST",
+            "the request names another host or comes from another origin",
+            "talk to the API as 127.0.0.1 or localhost, with its port",
+        )),
+        Err(TurnedAway::NoToken) => HttpResponse::Unauthorized().json(error(
+            "FS-API-TOKEN",
+            "the request bears no valid token",
+            "use the token in secrets/api-token of the site's data folder",
+        )),
+    };
+    Ok(request.into_response(response))
+}
+
+fn error(code: &str, message: &str, advice: &str) -> ApiError {
+    ApiError { code: code.to_owned(), message: message.to_owned(), advice: advice.to_owned() }
+}
+
+fn bad_request(why: &str) -> actix_web::Error {
+    let body = error(
+        "FS-API-BODY",
+        &format!("the request's body cannot be read: {why}"),
+        "send what docs/guides/api.md describes",
+    );
+    actix_web::error::InternalError::from_response(why.to_owned(), HttpResponse::BadRequest().json(body)).into()
+}
+
+fn no_answer(why: &NoAnswer) -> HttpResponse {
+    let body = |code: &str, advice: &str| error(code, &why.to_string(), advice);
+    match why {
+        NoAnswer::Stopped(_) => {
+            HttpResponse::ServiceUnavailable().json(body("FS-CONTROL-STOPPED", "look at `farshore status`"))
+        }
+        NoAnswer::Busy => HttpResponse::TooManyRequests().json(body("FS-CONTROL-BUSY", "try again in a moment")),
+        NoAnswer::NoActor(_) => HttpResponse::NotFound().json(body("FS-CONTROL-NO-ACTOR", "check the kind and name")),
+    }
+}
+
+async fn ready(shared: web::Data<Shared>) -> HttpResponse {
+    match shared.control.status().await {
+        Ok(status) if status.halted.is_none() => HttpResponse::Ok().body("ready\n"),
+        Ok(status) => {
+            HttpResponse::ServiceUnavailable().body(format!("halted: {}\n", status.halted.unwrap_or_default()))
+        }
+        Err(why) => HttpResponse::ServiceUnavailable().body(format!("{why}\n")),
+    }
+}
+
+async fn metrics(shared: web::Data<Shared>) -> HttpResponse {
+    let read =
+        async { Ok::<_, NoAnswer>((shared.control.status().await?, shared.control.memories(Some(Kind::Job)).await?)) };
+    match read.await {
+        Ok((status, jobs)) => match shared.metrics.render(&status, &jobs) {
+            Ok(text) => HttpResponse::Ok().content_type("text/plain; version=0.0.4").body(text),
+            Err(why) => HttpResponse::InternalServerError().body(why.to_string()),
+        },
+        Err(why) => no_answer(&why),
+    }
+}
+
+async fn status(shared: web::Data<Shared>) -> HttpResponse {
+    match shared.control.status().await {
+        Ok(status) => HttpResponse::Ok().json(status),
+        Err(why) => no_answer(&why),
+    }
+}
+
+async fn apply(shared: web::Data<Shared>, request: HttpRequest, body: web::Bytes) -> HttpResponse {
+    let Ok(text) = std::str::from_utf8(&body) else {
+        return HttpResponse::BadRequest().json(error("FS-YAML-SYNTAX", "the body is not UTF-8 text", "send YAML"));
+    };
+    let wanted = match resources::parse(text) {
+        Ok(wanted) => wanted,
+        Err(wrong) => {
+            let code = format!("FS-YAML-{}", wrong.code);
+            return HttpResponse::BadRequest().json(error(
+                &code,
+                &wrong.to_string(),
+                "correct the text; nothing was applied",
+            ));
+        }
+    };
+    let mut applied = Vec::with_capacity(wanted.len());
+    for resource in wanted {
+        match send(&shared, &request, &resource.id, resource.message).await {
+            Ok(one) => applied.push(one),
+            Err(why) => return no_answer(&why),
+        }
+    }
+    HttpResponse::Ok().json(applied)
+}
+
+async fn send(shared: &Shared, request: &HttpRequest, id: &EntityId, message: Message) -> Result<Applied, NoAnswer> {
+    let header = |name: &str| {
+        request
+            .headers()
+            .get(name)
+            .and_then(|value| value.to_str().ok())
+            .map(|text| text.chars().take(128).collect::<String>())
+    };
+    let principal = header("x-farshore-operator").unwrap_or_else(|| "operator".to_owned());
+    let answer = shared.control.command(id, message, &principal, header("traceparent")).await?;
+    Ok(match answer {
+        Answer::Accepted { seq } => Applied { id: id.to_string(), seq: seq.0, refused: None },
+        Answer::Rejected { seq, refusal } => Applied {
+            id: id.to_string(),
+            seq: seq.0,
+            refused: Some(ApiError { code: refusal.code, message: refusal.message, advice: refusal.advice }),
+        },
+    })
+}
+
+fn entity(kind: &str, name: &str) -> Result<EntityId, Box<HttpResponse>> {
+    let parsed = kind.parse::<Kind>().and_then(|kind| Ok(EntityId { kind, name: name.parse::<Name>()? }));
+    parsed.map_err(|bad| {
+        Box::new(HttpResponse::BadRequest().json(error("FS-API-NAME", &bad.to_string(), "check the kind and name")))
+    })
+}
+
+/// An actor as the API shows it.
+pub fn shown(memory: &Memory) -> serde_json::Value {
+    serde_json::json!({
+        "kind": memory.actor.kind,
+        "name": memory.actor.name,
+        "frames": memory.actor_seq,
+        "state": from_msgpack(&memory.state),
+    })
+}
+
+async fn list(shared: web::Data<Shared>, path: web::Path<String>) -> HttpResponse {
+    let kind = match path.parse::<Kind>() {
+        Ok(kind) => kind,
+        Err(bad) => return HttpResponse::BadRequest().json(error("FS-API-KIND", &bad.to_string(), "check the kind")),
+    };
+    match shared.control.memories(Some(kind)).await {
+        Ok(memories) => HttpResponse::Ok().json(memories.iter().map(shown).collect::<Vec<_>>()),
+        Err(why) => no_answer(&why),
+    }
+}
+
+async fn show(shared: web::Data<Shared>, path: web::Path<(String, String)>) -> HttpResponse {
+    let id = match entity(&path.0, &path.1) {
+        Ok(id) => id,
+        Err(response) => return *response,
+    };
+    match shared.control.memory(&id).await {
+        Ok(Some(memory)) => HttpResponse::Ok().json(shown(&memory)),
+        Ok(None) => not_found(&id),
+        Err(why) => no_answer(&why),
+    }
+}
+
+fn not_found(id: &EntityId) -> HttpResponse {
+    HttpResponse::NotFound().json(error(
+        "FS-API-NOT-FOUND",
+        &format!("there is no {id} at this site"),
+        "list what there is with `farshore get`",
+    ))
+}
+
+async fn delete(shared: web::Data<Shared>, request: HttpRequest, path: web::Path<(String, String)>) -> HttpResponse {
+    let id = match entity(&path.0, &path.1) {
+        Ok(id) => id,
+        Err(response) => return *response,
+    };
+    let Some(message) = operator::removal(&id) else {
+        let text = format!("{id} cannot be deleted by hand");
+        return HttpResponse::BadRequest().json(error(
+            "FS-API-DELETE",
+            &text,
+            "delete hosts, movers, repositories, jobs, replicas and plans",
+        ));
+    };
+    match send(&shared, &request, &id, message).await {
+        Ok(applied) => HttpResponse::Ok().json(applied),
+        Err(why) => no_answer(&why),
+    }
+}
+
+async fn command(
+    shared: web::Data<Shared>,
+    request: HttpRequest,
+    path: web::Path<(String, String)>,
+    body: web::Json<Message>,
+) -> HttpResponse {
+    let id = match entity(&path.0, &path.1) {
+        Ok(id) => id,
+        Err(response) => return *response,
+    };
+    let message = body.into_inner();
+    if message.kind() != Some(id.kind) || !operator::may_send(&message) {
+        let text = format!("this is not a command that an operator gives to a {}", id.kind);
+        return HttpResponse::BadRequest().json(error("FS-API-COMMAND", &text, "use the command line's verbs"));
+    }
+    match send(&shared, &request, &id, message).await {
+        Ok(applied) => HttpResponse::Ok().json(applied),
+        Err(why) => no_answer(&why),
+    }
+}
+
+/// Progress of tasks as lines of JSON, as long as the client listens. Lossy, for eyes only.
+async fn progress(shared: web::Data<Shared>) -> HttpResponse {
+    let listening = shared.control.progress();
+    let lines = futures_util::stream::unfold(listening, |mut listening| async move {
+        loop {
+            match listening.recv().await {
+                Ok(Wire::Progress { task, done, total, note }) => {
+                    let line = serde_json::json!({ "task": task.to_string(), "owner": task.owner.to_string(), "done": done, "total": total, "note": note });
+                    return Some((Ok::<_, actix_web::Error>(web::Bytes::from(format!("{line}\n"))), listening));
+                }
+                Ok(Wire::Deliver(_) | Wire::Ack { .. } | Wire::Probe { .. } | Wire::Fork { .. }) => {}
+                Err(tokio::sync::broadcast::error::RecvError::Lagged(_)) => {}
+                Err(tokio::sync::broadcast::error::RecvError::Closed) => return None,
+            }
+        }
+    });
+    HttpResponse::Ok().content_type("application/x-ndjson").streaming(lines)
+}

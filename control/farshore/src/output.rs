@@ -1,0 +1,57 @@
+//! How answers are written: tables for people, JSON and YAML for scripts. Everything that goes to standard output goes
+//! through here, so that a closed pipe ends the program quietly.
+
+use crate::cli::Output;
+use crate::failure::Failure;
+use serde::Serialize;
+use std::io::Write;
+
+/// Writes text to standard output.
+pub(crate) fn say(text: &str) {
+    let mut out = anstream::stdout().lock();
+    if writeln!(out, "{text}").is_err() {
+        // Whoever read us has gone (`farshore log ls | head`): there is nobody left to tell.
+        std::process::exit(0);
+    }
+}
+
+/// Writes a hint or progress to standard error.
+pub(crate) fn hint(quiet: bool, text: &str) {
+    if !quiet {
+        let _closed = writeln!(anstream::stderr().lock(), "{text}");
+    }
+}
+
+/// Writes a value as JSON or YAML; false when a table is wanted.
+pub(crate) fn structured<T: Serialize + ?Sized>(output: Output, value: &T) -> Result<bool, Failure> {
+    match output {
+        Output::Table => return Ok(false),
+        Output::Json => say(&serde_json::to_string_pretty(value).map_err(|error| Failure::defect(&error))?),
+        Output::Yaml => say(serde_saphyr::to_string(value).map_err(|error| Failure::defect(&error))?.trim_end()),
+    }
+    Ok(true)
+}
+
+/// Writes a table.
+pub(crate) fn table(header: &[&str], rows: Vec<Vec<String>>) {
+    let mut table = comfy_table::Table::new();
+    table.load_style(comfy_table::presets::NOTHING).set_header(header.iter().map(|text| text.to_uppercase()));
+    for row in rows {
+        table.add_row(row);
+    }
+    let lines: Vec<String> = table.lines().map(|line| line.trim_end().to_owned()).collect();
+    say(&lines.join("\n"));
+}
+
+/// Writes rows in the form asked for: a table, or the values themselves.
+pub(crate) fn rows<T: Serialize>(output: Output, values: &[T], header: &[&str], row: impl Fn(&T) -> Vec<String>) -> Result<(), Failure> {
+    if !structured(output, values)? {
+        table(header, values.iter().map(row).collect());
+    }
+    Ok(())
+}
+
+/// A wall time as people read it, in UTC.
+pub(crate) fn time(millis: i64) -> String {
+    jiff::Timestamp::from_millisecond(millis).map_or_else(|_| millis.to_string(), |at| at.strftime("%F %T").to_string())
+}

@@ -1,0 +1,5 @@
+//! One site on this machine: its data folder, its log and view opened and folded, its control, API and agent started.
+
+pub(crate) mod data;
+pub(crate) mod open;
+pub(crate) mod run;

@@ -1,0 +1,170 @@
+//! Opens a site's log and view and folds them into actors: at start, for the log verbs, and to rebuild one actor.
+
+use crate::failure::Failure;
+use crate::site::data::DataFolder;
+use farshore_kernel::entity::{Memory, new_entity};
+use farshore_kernel::sequencer::{Sequencer, SequencerMemory};
+use farshore_kernel::site::{Depth, Site};
+use farshore_log::{LogOptions, LogReader, ReadLog, SegmentLog, View, ViewState};
+use farshore_runtime::Opened;
+use farshore_runtime::ports::{Rebuild, SEQUENCER_KEY, ViewBatch, ViewSink, entity_key};
+use farshore_schemas::codec;
+use farshore_schemas::frame::genesis_hash;
+use farshore_schemas::ids::{EntityId, Lineage, Seq, SiteName};
+use std::sync::Arc;
+
+/// What a start has to say to the operator.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct StartNotes(pub(crate) Vec<String>);
+
+/// Opens everything for a site that goes on deciding.
+pub(crate) fn open(folder: &DataFolder, site: &SiteName, renew: Option<String>) -> Result<(Opened, StartNotes), Failure> {
+    let mut notes = StartNotes::default();
+    let options = LogOptions::new(&folder.path, site, Lineage(rand::random()));
+    let opened = SegmentLog::open(&options).map_err(|error| Failure::log(&error))?;
+    if let Some(recovered) = &opened.recovered {
+        notes.0.push(recovered.to_string());
+    }
+    let mut renew = renew;
+    if let Some(lost) = &opened.lost {
+        notes.0.push(lost.to_string());
+        renew.get_or_insert_with(|| lost.to_string());
+    }
+    let reader = opened.log.reader();
+    let (folded, view) = fold_with_view(folder, site, &reader, &mut notes)?;
+    let rebuild = rebuild_from(reader, site);
+    let renew = renew.filter(|_| !opened.created).map(|why| (Lineage(rand::random()), why));
+    Ok((Opened { site: folded, log: Box::new(opened.log), view: Box::new(StoredView(view)), rebuild, renew }, notes))
+}
+
+/// The actors from the view and the frames after it; from the whole log when the view cannot be used.
+fn fold_with_view(folder: &DataFolder, site: &SiteName, reader: &LogReader, notes: &mut StartNotes) -> Result<(Site, View), Failure> {
+    let view = match View::open(&folder.path, reader).map_err(|error| Failure::log(&error))? {
+        ViewState::Ready(view) => match site_from_view(&view, site) {
+            Ok(mut folded) => {
+                fold_on(&mut folded, reader, Depth::Outbox)?;
+                return Ok((folded, view));
+            }
+            Err(why) => {
+                notes.0.push(format!("the view is rebuilt from the log: {why}"));
+                drop(view);
+                View::rebuild(&folder.path).map_err(|error| Failure::log(&error))?
+            }
+        },
+        ViewState::Rebuild { view, why } => {
+            if reader.tail().0 > Seq(0) {
+                notes.0.push(format!("the view is rebuilt from the log: {why}"));
+            }
+            view
+        }
+    };
+    let folded = fold_all(reader, site, None, Depth::Outbox)?;
+    fill(&view, &folded);
+    Ok((folded, view))
+}
+
+/// Writes all memories of a site into a view.
+pub(crate) fn fill(view: &View, site: &Site) {
+    let (seq, hash) = site.sequencer.tail();
+    if seq == Seq(0) {
+        return;
+    }
+    let mut changes: Vec<(String, Option<Vec<u8>>)> = site
+        .entities()
+        .map(|entity| (entity_key(entity.id()), Some(codec::encode(&entity.memory()))))
+        .collect();
+    changes.push((SEQUENCER_KEY.to_owned(), Some(codec::encode(&site.sequencer.memory()))));
+    view.apply(seq, hash, changes);
+    view.flush();
+}
+
+/// The actors as a view holds them.
+pub(crate) fn site_from_view(view: &View, name: &SiteName) -> Result<Site, String> {
+    let mut entries = view.entries()?;
+    let sequencer = entries.remove(SEQUENCER_KEY).ok_or("it has no sequencer")?;
+    let memory: SequencerMemory = codec::decode_checked(&sequencer).map_err(|error| error.to_string())?;
+    if (memory.last, memory.chain) != view.opened_at() {
+        return Err("its sequencer stands at another frame".to_owned());
+    }
+    let memories: Result<Vec<Memory>, _> = entries.values().map(|value| codec::decode_checked(value)).collect();
+    let memories = memories.map_err(|error| error.to_string())?;
+    Site::from_memories(Sequencer::load(name, &memory), memories).map_err(|error| error.to_string())
+}
+
+/// Folds the frames after what a site has.
+pub(crate) fn fold_on(site: &mut Site, reader: &LogReader, depth: Depth) -> Result<(), Failure> {
+    fold_until(site, reader, reader.tail().0, depth)
+}
+
+fn fold_until(site: &mut Site, reader: &LogReader, until: Seq, depth: Depth) -> Result<(), Failure> {
+    let from = site.sequencer.tail().0.next();
+    if from > until {
+        return Ok(());
+    }
+    let mut frames = reader.frames_from(from).map_err(|error| Failure::log(&error))?;
+    while let Some(stored) = frames.next().map_err(|error| Failure::log(&error))? {
+        if stored.seq() > until {
+            break;
+        }
+        site.fold(&stored.raw, stored.hash(), depth).map_err(|error| fold_failure(&error))?;
+    }
+    Ok(())
+}
+
+/// A fold that failed: the log is sound (its crcs are right), but this program cannot follow it.
+pub(crate) fn fold_failure(error: &farshore_kernel::site::FoldError) -> Failure {
+    Failure::new("FS-LOG-FOLD", error.to_string(), "use the version that wrote the log, and report this")
+        .with(crate::failure::Exit::Mismatch)
+}
+
+/// The actors folded from the first frame, up to `until` (all without).
+pub(crate) fn fold_all(reader: &LogReader, site: &SiteName, until: Option<Seq>, depth: Depth) -> Result<Site, Failure> {
+    let mut folded = Site::new(site, first_lineage(reader)?);
+    fold_until(&mut folded, reader, until.unwrap_or(reader.tail().0), depth)?;
+    Ok(folded)
+}
+
+/// The lineage of the first frame, or of the log to be.
+pub(crate) fn first_lineage(reader: &LogReader) -> Result<Lineage, Failure> {
+    if reader.tail().0 == Seq(0) {
+        return Ok(reader.lineage());
+    }
+    let mut frames = reader.frames_from(Seq(1)).map_err(|error| Failure::log(&error))?;
+    let first = frames.next().map_err(|error| Failure::log(&error))?;
+    let lineage = first.map_or(reader.lineage(), |stored| stored.raw.header.lineage);
+    debug_assert_ne!(genesis_hash(lineage).0, [0; 32], "a lineage has a genesis hash");
+    Ok(lineage)
+}
+
+/// Folds one actor from the log, for the runtime.
+fn rebuild_from(reader: LogReader, site: &SiteName) -> Rebuild {
+    let site = site.clone();
+    Arc::new(move |id: &EntityId, until: Seq| {
+        let mut entity = new_entity(id).ok_or_else(|| format!("{id} at {site} has no decider"))?;
+        let mut frames = reader.frames_from(Seq(1)).map_err(|error| error.to_string())?;
+        while let Some(stored) = frames.next().map_err(|error| error.to_string())? {
+            if stored.seq() > until {
+                break;
+            }
+            let section = stored.raw.events_section().map_err(|error| error.to_string())?;
+            if section.actor == *id {
+                entity.fold(&section).map_err(|error| error.to_string())?;
+            }
+        }
+        Ok(entity.memory())
+    })
+}
+
+/// The view as the runtime writes it.
+struct StoredView(View);
+
+impl ViewSink for StoredView {
+    fn apply(&self, batch: ViewBatch) {
+        let changes = batch.changes.into_iter().map(|(key, value)| (key, Some(value))).collect();
+        self.0.apply(batch.seq, batch.hash, changes);
+    }
+
+    fn flush(&self) {
+        self.0.flush();
+    }
+}

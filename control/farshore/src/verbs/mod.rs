@@ -1,0 +1,8 @@
+//! The command line's verbs.
+
+pub(crate) mod doctor;
+pub(crate) mod drive;
+pub(crate) mod get;
+pub(crate) mod log;
+pub(crate) mod run;
+pub(crate) mod sim;
