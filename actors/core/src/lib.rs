@@ -13,13 +13,16 @@ pub mod naming;
 pub mod orders;
 pub mod pairs;
 pub mod plan;
+pub mod replica;
 pub mod repository;
+pub mod session;
 pub mod site;
+pub mod transfer;
 
 mod refusal;
+
 #[cfg(test)]
 mod testing;
-pub mod transfer;
 mod turn;
 
 /// Version of the decision code. Raised with every change that may decide otherwise on the same input; frames carry it,

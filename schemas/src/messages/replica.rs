@@ -370,7 +370,10 @@ pub enum Event {
         task: TaskId,
     },
     /// The store is as the newest point left it.
-    RolledBack,
+    RolledBack {
+        /// When.
+        at: Timestamp,
+    },
     /// A failover was asked for while a point was being made: the session was told to give it up.
     FailoverQueued {
         /// The request.

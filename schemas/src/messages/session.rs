@@ -394,6 +394,8 @@ pub enum Event {
     },
     /// An operator stops it.
     StopRequested {
+        /// Who, as the failure of what was not finished.
+        failure: Failure,
         /// When.
         at: Timestamp,
     },
