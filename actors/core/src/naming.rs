@@ -104,7 +104,11 @@ mod tests {
         assert_eq!(session_name(&job, 12).as_str(), "nightly-12");
         let replica = replica_name(&job, &vm_ref("hq/esx/Web Server 1"));
         assert!(replica.as_str().starts_with("nightly-web-server-1-"), "{replica}");
-        assert_ne!(replica, replica_name(&job, &vm_ref("hq/esx/web-server-1")), "a bent name is told apart by its hash");
+        assert_ne!(
+            replica,
+            replica_name(&job, &vm_ref("hq/esx/web-server-1")),
+            "a bent name is told apart by its hash"
+        );
         assert_ne!(point_id(&name("s-1"), &vm_ref("hq/a/b"), 1), point_id(&name("s-1"), &vm_ref("hq/a/b"), 2));
     }
 
@@ -117,7 +121,8 @@ mod tests {
             for made in [&session, &replica_name(&job, &origin), &point_id(&session, &origin, attempt).0, &session_slot("source", &origin.vm, attempt)] {
                 prop_assert!(Name::parse(made.as_str()).is_ok());
             }
-            prop_assert!(session.as_str().ends_with(&format!("-{run}")));
+            let tail = format!("-{run}");
+            prop_assert!(session.as_str().ends_with(&tail));
         }
     }
 }

@@ -1,10 +1,10 @@
 //! What the deciders' tests share: `given(me, events).when(input).then(events, sends)`, and short ways to write ids.
 //! Every `when` also checks that folding the events again gives the state that the decision left.
 
-use crate::decider::{Context, Decider, Decision, Input, Send, step};
+use crate::decider::{Context, Decider, Decision, Input, step};
 use farshore_schemas::ids::{Address, Digest, DiskName, Lineage, Name, PointId, Seq, SiteName, VmName, VmRef};
 use farshore_schemas::messages::agent::Endpoint;
-use farshore_schemas::messages::{Message, Refusal};
+use farshore_schemas::messages::{Message, Refusal, Refused};
 use farshore_schemas::units::{Millis, Timestamp};
 
 /// An actor with a history, and the circumstances of the next input.
@@ -31,6 +31,65 @@ pub(crate) fn given<D: Decider>(me: &str, events: impl IntoIterator<Item = D::Ev
         frame: Seq(7),
     };
     Given { state, context, history }
+}
+
+impl<D: Decider> Clone for Given<D> {
+    fn clone(&self) -> Self {
+        Given { state: self.state.clone(), context: self.context.clone(), history: self.history.clone() }
+    }
+}
+
+/// An input in a table: its name, who sends it, and what it is.
+pub(crate) type Row<D> = (&'static str, &'static str, Input<<D as Decider>::Command>);
+
+/// What every input gives in every state: a line per input, a word per state (`ok`, or the code without its `FS-KIND-`).
+pub(crate) fn table<D: Decider>(states: &[Given<D>], inputs: &[Row<D>]) -> String {
+    let kind = format!("FS-{}-", D::KIND.as_str().to_uppercase());
+    let mut lines = String::new();
+    for (name, from, input) in inputs {
+        let cells = states.iter().map(|state| {
+            let outcome = state.clone().from(from).when_input(input.clone()).outcome();
+            outcome.strip_prefix(&kind).unwrap_or(&outcome).to_owned()
+        });
+        lines.push_str(&format!("{name}: {}\n", cells.collect::<Vec<_>>().join(" ")));
+    }
+    lines
+}
+
+/// Every command of a table, as many kinds as `kinds`: an exhaustive `kind_of` makes a new command fail the test until it is
+/// listed.
+pub(crate) fn lists_all<D: Decider>(inputs: &[Row<D>], kinds: usize, kind_of: impl Fn(&D::Command) -> usize) {
+    let mut seen = std::collections::BTreeSet::new();
+    let (mut wake, mut refused) = (false, false);
+    for (_, _, input) in inputs {
+        match input {
+            Input::Command(command) => drop(seen.insert(kind_of(command))),
+            Input::Wake => wake = true,
+            Input::Refused(_) => refused = true,
+        }
+    }
+    assert_eq!(seen, (0..kinds).collect(), "every command is in the table");
+    assert!(wake && refused, "wake and refusal are in the table");
+}
+
+/// Wakes at the time that the state names, when it names one: something must follow, and the next time must be later.
+pub(crate) fn wake_when_due<D: Decider>(mut given: Given<D>) -> Given<D> {
+    let Some(due) = D::next_wake(&given.state) else {
+        return given.when_input(Input::Wake).rejected(&format!("FS-{}-NOT-DUE", D::KIND.as_str().to_uppercase()));
+    };
+    given.context.now = given.context.now.max(due);
+    let now = given.context.now;
+    let then = given.when_input(Input::Wake);
+    assert!(!then.decision().events.is_empty(), "a wake that is due has an event");
+    let given = then.accepted();
+    assert!(D::next_wake(&given.state).is_none_or(|next| next > due && next > now.min(due)), "a wake moves on");
+    given
+}
+
+/// A refusal, as the kernel hands it to whoever sent `message`.
+pub(crate) fn refused_by<C>(by: &str, message: Message, code: &str) -> Input<C> {
+    let refusal = Refusal { code: code.to_owned(), message: "no".to_owned(), advice: "none".to_owned() };
+    Input::Refused(Refused { by: address(by), message, refusal })
 }
 
 impl<D: Decider> Given<D> {
@@ -101,6 +160,11 @@ impl<D: Decider> Then<D> {
         self.given
     }
 
+    /// It was accepted or rejected.
+    pub(crate) fn whatever(self) -> Given<D> {
+        self.given
+    }
+
     /// It was accepted and gave these sends, whatever the events.
     pub(crate) fn sent(self, sends: &[(&str, Message)]) -> Given<D> {
         let events = self.decision().events.clone();
@@ -125,11 +189,6 @@ impl<D: Decider> Then<D> {
             }
         }
     }
-}
-
-/// Who a send goes to, with its body: for assertions on parts of a decision.
-pub(crate) fn addressed(send: &Send) -> (String, &Message) {
-    (send.to.to_string(), &send.body)
 }
 
 pub(crate) fn address(text: &str) -> Address {

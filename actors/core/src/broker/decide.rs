@@ -7,11 +7,7 @@ use farshore_schemas::messages::mover::MoverSpec;
 use farshore_schemas::messages::{Message, Refused, replica, session};
 use std::cmp::Reverse;
 
-pub(super) fn decide(
-    state: &State,
-    input: &Input<Command>,
-    context: &Context,
-) -> Result<Decision<Event>, Rejection> {
+pub(super) fn decide(state: &State, input: &Input<Command>, context: &Context) -> Result<Decision<Event>, Rejection> {
     let events = match input {
         Input::Command(Command::MoverIs { mover, spec, endpoint }) => {
             mover_is(state, mover, (spec.as_ref(), endpoint.as_ref()), context)?
@@ -37,19 +33,17 @@ fn mover_is(
     if context.from != context.here(Kind::Mover, mover) {
         return Err(Rejection::NotTheMover { mover: mover.clone(), from: context.from.clone() });
     }
-    let ended = || {
-        state.leases.iter().filter(|(_, lease)| lease.mover == *mover).map(|((holder, slot), _)| Event::LeaseEnded {
-            holder: holder.clone(),
-            slot: slot.clone(),
-            mover: mover.clone(),
-        })
-    };
+    let ended =
+        || {
+            state.leases.iter().filter(|(_, lease)| lease.mover == *mover).map(|((holder, slot), _)| {
+                Event::LeaseEnded { holder: holder.clone(), slot: slot.clone(), mover: mover.clone() }
+            })
+        };
     match spec {
         None if !state.movers.contains_key(mover) => Err(Rejection::MoverUnknown { mover: mover.clone() }),
         None => Ok(ended().chain([Event::MoverGone { mover: mover.clone() }]).collect()),
         Some(spec) => {
-            let known =
-                Event::MoverKnown { mover: mover.clone(), spec: spec.clone(), endpoint: endpoint.cloned() };
+            let known = Event::MoverKnown { mover: mover.clone(), spec: spec.clone(), endpoint: endpoint.cloned() };
             // Out of reach: what was leased there cannot be used, and its holders learn of it from their tasks.
             Ok(if endpoint.is_none() { ended().chain([known]).collect() } else { vec![known] })
         }

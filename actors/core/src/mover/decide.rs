@@ -6,11 +6,7 @@ use farshore_schemas::messages::agent::{self, Endpoint, Order, Outcome, TaskSpec
 use farshore_schemas::messages::mover::{Command, Event, MoverSpec};
 use farshore_schemas::messages::{Message, Refused, broker, host, replica, repository, session};
 
-pub(super) fn decide(
-    state: &State,
-    input: &Input<Command>,
-    context: &Context,
-) -> Result<Decision<Event>, Rejection> {
+pub(super) fn decide(state: &State, input: &Input<Command>, context: &Context) -> Result<Decision<Event>, Rejection> {
     match input {
         Input::Command(command) => command_to(state, command, context),
         Input::Refused(refused) => match state {
@@ -38,12 +34,7 @@ fn command_to(state: &State, command: &Command, context: &Context) -> Result<Dec
         Command::Register => register(defined(state, context)?, context),
         Command::Unregister => unregister(defined(state, context)?, context),
         Command::Assign { task, fence, spec } => {
-            let order = Order {
-                task: task.clone(),
-                fence: fence.clone(),
-                expires: None,
-                spec: spec.as_ref().clone(),
-            };
+            let order = Order { task: task.clone(), fence: fence.clone(), expires: None, spec: spec.as_ref().clone() };
             assign(defined(state, context)?, order, context)
         }
         Command::Cancel { task } => cancel(defined(state, context)?, task, context),
@@ -75,11 +66,7 @@ fn my_broker(context: &Context) -> Address {
 }
 
 fn from_my_agent(context: &Context) -> Result<(), Rejection> {
-    if context.from == my_agent(context) {
-        Ok(())
-    } else {
-        Err(Rejection::NotMyAgent { from: context.from.clone() })
-    }
+    if context.from == my_agent(context) { Ok(()) } else { Err(Rejection::NotMyAgent { from: context.from.clone() }) }
 }
 
 fn mover_is(to: Address, spec: Option<&MoverSpec>, endpoint: Option<Endpoint>, context: &Context) -> Send {

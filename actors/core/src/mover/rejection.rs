@@ -140,11 +140,9 @@ impl From<Rejection> for Refusal {
                 format!("the task {task} is work that a host or repository orders from its agent itself"),
                 "ask the host or repository instead",
             ),
-            Rejection::TaskOpen { task } => refusal(
-                "FS-MOVER-TASK-OPEN",
-                format!("the task {task} is open already"),
-                "wait for its end",
-            ),
+            Rejection::TaskOpen { task } => {
+                refusal("FS-MOVER-TASK-OPEN", format!("the task {task} is open already"), "wait for its end")
+            }
             Rejection::TaskUnknown { task } => refusal(
                 "FS-MOVER-TASK-UNKNOWN",
                 format!("no task {task} is open: it has ended, or was never assigned"),

@@ -4,11 +4,7 @@ use farshore_schemas::ids::{Digest, Lineage, Seq, SiteName};
 use farshore_schemas::messages::site::{Command, Event, SiteSpec};
 use std::collections::BTreeMap;
 
-pub(super) fn decide(
-    state: &State,
-    input: &Input<Command>,
-    context: &Context,
-) -> Result<Decision<Event>, Rejection> {
+pub(super) fn decide(state: &State, input: &Input<Command>, context: &Context) -> Result<Decision<Event>, Rejection> {
     match input {
         Input::Command(Command::Define(spec)) => define(spec, context),
         Input::Command(Command::PeerHello { peer, lineage, heard, version }) => match state {

@@ -24,8 +24,7 @@ fn fold_peer(peers: &mut BTreeMap<SiteName, Peer>, event: &Event) {
         Event::Defined { .. } => {}
         Event::PeerSeen { peer, lineage, heard, version, at } => {
             let alarms = peers.get(peer).map_or(0, |known| known.alarms);
-            let seen =
-                Peer { lineage: *lineage, heard: *heard, version: version.clone(), seen: *at, alarms };
+            let seen = Peer { lineage: *lineage, heard: *heard, version: version.clone(), seen: *at, alarms };
             peers.insert(peer.clone(), seen);
         }
         Event::PeerLineageChanged { peer, .. } => {
