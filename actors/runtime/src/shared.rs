@@ -12,7 +12,7 @@ use farshore_kernel::sequencer::{Sequencer, Stamped, is_actor};
 use farshore_kernel::site::surroundings;
 use farshore_schemas::codec;
 use farshore_schemas::envelope::{Channel, Envelope, Sender, Wire};
-use farshore_schemas::frame::{Input, Verdict};
+use farshore_schemas::frame::Verdict;
 use farshore_schemas::ids::{Address, Digest, EntityId, Seq};
 use farshore_schemas::subjects;
 use farshore_schemas::units::Timestamp;
@@ -261,9 +261,4 @@ fn answer_of(seq: Seq, verdict: &Verdict) -> Answer {
         Verdict::Unsupported => no("FS-KERNEL-UNSUPPORTED", "this kind of actor knows no such command"),
         Verdict::Poisoned => no("FS-KERNEL-POISONED", "deciding on the command failed twice inside the program"),
     }
-}
-
-/// Whether an input may be recorded as a frame of its own accord (not a message).
-pub(crate) fn is_own(input: &Input) -> bool {
-    !matches!(input, Input::Message(_) | Input::Poisoned { .. })
 }
