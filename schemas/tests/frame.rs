@@ -1,4 +1,5 @@
 //! A frame is what was written or it is refused.
+#![allow(clippy::unwrap_used, reason = "a helper that fails is a failed test")]
 
 use farshore_schemas::codec::CodecError;
 use farshore_schemas::frame::{

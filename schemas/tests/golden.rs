@@ -2,6 +2,7 @@
 //! raise `SCHEMA`, add an upcaster, then write the file of the new schema with
 //! `FARSHORE_WRITE_GOLDEN=1 cargo nextest run -p farshore-schemas golden`. It writes only what is not there yet; files of older schemas are
 //! never written again.
+#![allow(clippy::unwrap_used, reason = "a helper that fails is a failed test")]
 
 use farshore_schemas::codec;
 use farshore_schemas::envelope::{Channel, Envelope, Mark, Sender};

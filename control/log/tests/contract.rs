@@ -1,4 +1,5 @@
 //! What any log must do, held against the log on disk and the log in memory alike.
+#![allow(clippy::unwrap_used, reason = "a helper that fails is a failed test")]
 
 mod common;
 

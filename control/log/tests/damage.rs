@@ -1,5 +1,6 @@
 //! Every byte of a small log is flipped, and its last frame is cut at every length: what was acknowledged is never dropped
 //! silently, and damage is never repaired by guessing.
+#![allow(clippy::unwrap_used, reason = "a helper that fails is a failed test")]
 
 mod common;
 

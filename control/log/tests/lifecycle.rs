@@ -1,4 +1,5 @@
 //! Rotation, sealing, baselines, export, and a disk that fails at any call.
+#![allow(clippy::unwrap_used, reason = "a helper that fails is a failed test")]
 
 mod common;
 

@@ -1,5 +1,6 @@
 //! The reader in `ops/read_log.py` was written from the format document alone: it must read what is written here, and stop
 //! where bytes are flipped.
+#![allow(clippy::unwrap_used, reason = "a helper that fails is a failed test")]
 
 mod common;
 

@@ -1,4 +1,5 @@
 //! The view is believed only where it proves to be right.
+#![allow(clippy::unwrap_used, reason = "a helper that fails is a failed test")]
 
 mod common;
 
