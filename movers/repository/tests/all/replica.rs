@@ -309,3 +309,22 @@ fn a_full_disk_at_any_write_leaves_the_newest_point_and_later_succeeds() {
         assert!(restored(&store, "p1").unwrap() == old);
     }
 }
+
+#[test]
+fn forgetting_a_point_in_the_middle_keeps_the_older_before_image() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = open(folder.path());
+    let states: Vec<Vec<u8>> = (0..5).map(|seed| noise(seed, 10 * BLOCK_LEN)).collect();
+    for (id, state) in states.iter().enumerate() {
+        replicate(&store, &format!("p{id}"), state, &[]).unwrap();
+    }
+    // Every delta holds every block, so a merge that let the newer one win would show at once.
+    let before = allocated(folder.path());
+    let freed = store.forget(&[point("p2"), point("p1"), point("p4")]).unwrap();
+    assert!(freed.0 > 20 * BLOCK && allocated(folder.path()) < before);
+    assert!(restored(&store, "p0").unwrap() == states[0]);
+    assert!(restored(&store, "p3").unwrap() == states[3]);
+    assert!(restored(&store, "p4").unwrap() == states[4]);
+    assert_eq!(restored(&store, "p1").unwrap_err().code(), "FS-STORE-NO-POINT");
+    assert_eq!(store.forget(&[point("p1")]).unwrap().0, 0);
+}
