@@ -111,6 +111,11 @@ impl<D: Decider> Given<D> {
         self.when_input(Input::Command(command))
     }
 
+    /// A command from this party is decided, accepted and folded.
+    pub(crate) fn when_from(self, from: &str, command: D::Command) -> Self {
+        self.from(from).when(command).accepted()
+    }
+
     /// Any input is decided and folded.
     pub(crate) fn when_input(self, input: Input<D::Command>) -> Then<D> {
         let Given { mut state, context, mut history } = self;

@@ -10,6 +10,8 @@ mod access;
 mod decide;
 mod evolve;
 mod points;
+#[cfg(test)]
+mod random_tests;
 mod rejection;
 #[cfg(test)]
 mod tests;
