@@ -5,16 +5,42 @@ use crate::admission::{self, Standing};
 use crate::record::{Fact, Refusal};
 use crate::table::{Action, Batch, TaskTable, task_ended};
 use farshore_schemas::envelope::{Envelope, Mark};
-use farshore_schemas::ids::{Address, TaskId, VmRef};
+use farshore_schemas::ids::{Address, Digest, TaskId, VmRef};
 use farshore_schemas::messages::agent::{Command, Failure, Order, Outcome};
 use farshore_schemas::messages::host::Driver;
 use farshore_schemas::messages::{Epoch, Message};
 use farshore_schemas::units::Timestamp;
+use std::collections::BTreeMap;
+
+/// Messages that control has under way to one receiver at most (the kernel's outbox).
+const WINDOW: usize = 64;
 
 impl TaskTable {
-    /// Before the welcome of this incarnation nothing else is accepted, and nothing is acked: control says it again.
-    pub(crate) fn unwelcome(&self, envelope: &Envelope) -> Vec<Action> {
-        vec![Action::Refuse(Refusal::BeforeWelcome { number: envelope.number })]
+    /// Before the welcome of this incarnation nothing else is obeyed, and nothing is acked, so that control says it again.
+    /// But control has no more than [`WINDOW`] messages under way: when so many in a row have come without the welcome
+    /// among them, it stands behind them, and they are passed over to let it through. Nothing is lost by that: once it
+    /// has welcomed an incarnation, control says again what is open.
+    pub(crate) fn unwelcome(&mut self, envelope: &Envelope, now: Timestamp) -> Vec<Action> {
+        let (lineage, number) = (envelope.channel.lineage, envelope.number);
+        let refused = Action::Refuse(Refusal::BeforeWelcome { number });
+        if self.early.0 != Some(lineage) {
+            self.early = (Some(lineage), BTreeMap::new());
+        }
+        let early = &mut self.early.1;
+        early.insert(number, envelope.digest());
+        while early.len() > 2 * WINDOW {
+            early.pop_first();
+        }
+        let Some((number, digest)) = full_window(early) else { return vec![refused] };
+        self.early = (None, BTreeMap::new());
+        let mut batch = Batch::new(&mut self.state, now);
+        if batch.state.control != Some(lineage) {
+            batch.add(Fact::ControlIs { lineage });
+        }
+        batch.add(Fact::Heard { lineage, mark: Mark { number, digest } });
+        let facts = batch.facts;
+        let ack = self.ack(&envelope.channel);
+        self.commit(facts, vec![refused, ack], now)
     }
 
     /// Takes the next message. Everything that follows from it is one record.
@@ -37,6 +63,19 @@ impl TaskTable {
         }
         actions
     }
+}
+
+/// The last of [`WINDOW`] numbers in a row, if there are so many.
+fn full_window(early: &BTreeMap<u64, Digest>) -> Option<(u64, Digest)> {
+    let (mut run, mut before) = (0, None);
+    for (number, digest) in early {
+        run = if before == number.checked_sub(1) { run + 1 } else { 1 };
+        before = Some(*number);
+        if run == WINDOW {
+            return Some((*number, *digest));
+        }
+    }
+    None
 }
 
 fn obey(batch: &mut Batch<'_>, envelope: &Envelope) -> Vec<Action> {

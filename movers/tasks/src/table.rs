@@ -82,6 +82,8 @@ pub struct TaskTable {
     pub(crate) state: State,
     pacing: Pacing,
     about: Option<About>,
+    /// What came before the welcome, by number, under one lineage.
+    pub(crate) early: (Option<Lineage>, BTreeMap<u64, Digest>),
 }
 
 /// One input's worth of facts, folded as they are found.
@@ -141,7 +143,10 @@ impl TaskTable {
         let Identity { site, name } = identity;
         let state = State::new(site.clone(), name.clone(), incarnation);
         let record = Record { at: now, facts: vec![Fact::Incarnation { site, name, incarnation }] };
-        (TaskTable { state, pacing: Pacing::default(), about: None }, vec![Action::Persist(record)])
+        (
+            TaskTable { state, pacing: Pacing::default(), about: None, early: (None, BTreeMap::new()) },
+            vec![Action::Persist(record)],
+        )
     }
 
     /// The table that these records, from the first on, add up to.
@@ -156,7 +161,7 @@ impl TaskTable {
         if state.site != identity.site || state.name != identity.name {
             return Err(RebuildError::AnotherAgent { site: state.site, name: state.name });
         }
-        Ok(TaskTable { state, pacing: Pacing::default(), about: None })
+        Ok(TaskTable { state, pacing: Pacing::default(), about: None, early: (None, BTreeMap::new()) })
     }
 
     /// The process has started (for the first time or again): serves what was served, says hello, says again what
@@ -372,7 +377,7 @@ impl TaskTable {
             // An agent without memory cannot know where control's channel stands: the welcome to this incarnation says.
             let welcome = Message::Agent(Command::Welcome { incarnation: self.state.incarnation });
             if envelope.body.as_ref() != Some(&welcome) {
-                return self.unwelcome(&envelope);
+                return self.unwelcome(&envelope, now);
             }
         } else if envelope.number != at + 1 {
             return vec![self.ack(&envelope.channel)];
