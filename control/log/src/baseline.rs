@@ -104,8 +104,11 @@ fn part<'a>(rest: &mut &'a [u8]) -> Result<&'a [u8], &'static str> {
     Ok(bytes)
 }
 
+/// A baseline's file, and what reading it gave.
+type Found = (PathBuf, Result<Baseline, String>);
+
 /// The baselines in `DIR/log`, newest first, each read or not.
-fn all(dir: &Path) -> Result<Vec<(PathBuf, Result<Baseline, String>)>, LogError> {
+fn all(dir: &Path) -> Result<Vec<Found>, LogError> {
     let log = log_dir(dir);
     let mut found = Vec::new();
     for name in names(&log)?.iter().rev() {

@@ -116,6 +116,13 @@ impl SegmentLog {
         clear_leftovers(&log, &catalog)?;
         let recovered = recover::recover(&log, &catalog)?;
         let created = catalog.segments.is_empty();
+        if created {
+            // The log's folder must not vanish with a power cut after frames in it were acknowledged.
+            let above = options.dir.ancestors().take(2).filter(|dir| dir.is_dir());
+            for dir in above {
+                sync_dir(dir).map_err(LogError::io("sync", dir))?;
+            }
+        }
         let first = catalog.segments.first().map_or(Seq(1), |segment| segment.header.first);
         let lineage = if created { options.new_lineage } else { catalog.lineage };
         let tail = if catalog.tail.0 == Seq(0) { empty_tail(lineage) } else { catalog.tail };
@@ -132,10 +139,8 @@ impl SegmentLog {
             .iter()
             .filter(|segment| segment.header.form == Form::Plain && segment.path != open.path)
             .for_each(|segment| sealer.seal(segment.path.clone(), segment.header.first));
+        // The hint is first written with the next append: until then a loss is reported at every start.
         let hint = Hint::open(&log).map_err(LogError::io("open the tail hint in", &log))?;
-        if tail.0 > Seq(0) {
-            hint.note(tail.0, tail.1);
-        }
         let chain = Chain { lineage, site: site_tag(&options.site), next: tail.0.next(), previous: tail.1 };
         let sink = SegmentSink { maker, open, sealer, hint, buffer: Vec::new() };
         let appender = Appender::start("log-append", chain, sink);

@@ -86,6 +86,19 @@ impl View {
         }
     }
 
+    /// Opens the view in `DIR/view` for a look: one that cannot be trusted stays where it is.
+    ///
+    /// # Errors
+    /// Why it cannot be trusted.
+    pub fn look(dir: &Path, log: &dyn ReadLog) -> Result<View, String> {
+        let path = dir.join("view");
+        let (db, applied) = checked(&path)?;
+        match disagreement(applied, log).map_err(|error| error.to_string())? {
+            None => View::start(db, applied, &path).map_err(|error| error.to_string()),
+            Some(why) => Err(why),
+        }
+    }
+
     /// Removes what there is and begins with an empty view, for a rebuild that an operator asked for.
     ///
     /// # Errors

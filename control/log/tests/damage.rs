@@ -4,12 +4,12 @@
 
 mod common;
 
-use common::{LINEAGE, Maker, SMALL, append_each, make, open, options, read_all, segment_files, site, snapshot};
+use common::{LINEAGE, Maker, SMALL, append_each, make, open, options, quick_dir, read_all, segment_files, site, snapshot};
 use farshore_log::{
     GROUP_HEADER_LEN, Layout, LogError, LogReader, MemoryLog, MemoryStore, ProblemKind, ReadLog, SegmentLog, verify,
 };
 use farshore_runtime::log_port::EventLog;
-use farshore_schemas::ids::Seq;
+use farshore_schemas::ids::{Lineage, Seq};
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -54,7 +54,7 @@ fn last_nonzero(bytes: &[u8]) -> usize {
 
 #[test]
 fn any_flipped_byte_of_a_plain_segment_is_found_and_named() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = quick_dir();
     let maker = grouped(dir.path());
     assert!(verify(dir.path()).unwrap().is_clean());
     let path = dir.path().join("log/seg-00000000000000000001.log");
@@ -92,7 +92,7 @@ fn any_flipped_byte_of_a_plain_segment_is_found_and_named() {
 
 #[test]
 fn any_flipped_byte_of_a_sealed_segment_is_found_and_named() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = quick_dir();
     let maker = make(dir.path(), Layout { segment_bytes: 2 << 10, ahead_bytes: 64 }, 16);
     assert!(verify(dir.path()).unwrap().is_clean());
     let sealed: Vec<PathBuf> =
@@ -157,7 +157,7 @@ fn recovers(dir: &Path, kept: u64, note: &str) {
 
 #[test]
 fn a_file_cut_anywhere_in_its_last_group_goes_on_after_the_last_whole_frame() {
-    let good = tempfile::tempdir().unwrap();
+    let good = quick_dir();
     grouped(good.path());
     let name = "log/seg-00000000000000000001.log";
     let bytes = fs::read(good.path().join(name)).unwrap();
@@ -172,7 +172,7 @@ fn a_file_cut_anywhere_in_its_last_group_goes_on_after_the_last_whole_frame() {
         ends.push(at);
     }
     for cut in group + 1..=last_nonzero(&bytes) {
-        let dir = tempfile::tempdir().unwrap();
+        let dir = quick_dir();
         copy(good.path(), dir.path());
         fs::write(dir.path().join(name), &bytes[..cut]).unwrap();
         let kept = 4 + ends.iter().filter(|end| **end <= cut).count() as u64;
@@ -186,7 +186,7 @@ fn last_group(bytes: &[u8]) -> usize {
 
 #[test]
 fn sectors_that_a_power_cut_left_unwritten_are_a_torn_tail() {
-    let good = tempfile::tempdir().unwrap();
+    let good = quick_dir();
     let mut maker = make(good.path(), TINY, 2);
     write_group(good.path(), &mut maker, 6);
     let name = "log/seg-00000000000000000001.log";
@@ -194,7 +194,7 @@ fn sectors_that_a_power_cut_left_unwritten_are_a_torn_tail() {
     let (group, end) = (last_group(&bytes), last_nonzero(&bytes));
     assert!(end - group > 1024, "the group reaches over sectors");
     for sector in group / 512..=end / 512 {
-        let dir = tempfile::tempdir().unwrap();
+        let dir = quick_dir();
         copy(good.path(), dir.path());
         let mut lost = bytes.clone();
         lost[(sector * 512).max(group)..((sector + 1) * 512).min(end + 1)].fill(0);
@@ -207,7 +207,7 @@ fn sectors_that_a_power_cut_left_unwritten_are_a_torn_tail() {
 
 #[test]
 fn zeros_in_a_group_that_a_later_group_follows_are_damage() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = quick_dir();
     make(dir.path(), TINY, 8);
     let path = dir.path().join("log/seg-00000000000000000001.log");
     let mut bytes = fs::read(&path).unwrap();
@@ -222,7 +222,7 @@ fn zeros_in_a_group_that_a_later_group_follows_are_damage() {
 #[test]
 fn acknowledged_frames_that_were_cut_off_cleanly_or_zeroed_are_missed() {
     for zeroed in [false, true] {
-        let dir = tempfile::tempdir().unwrap();
+        let dir = quick_dir();
         make(dir.path(), TINY, 6);
         let path = dir.path().join("log/seg-00000000000000000001.log");
         let mut bytes = fs::read(&path).unwrap();
@@ -239,17 +239,26 @@ fn acknowledged_frames_that_were_cut_off_cleanly_or_zeroed_are_missed() {
         let lost = opened.lost.expect("the log knows how far it had acknowledged");
         assert_eq!((lost.kept, lost.acknowledged), (Seq(5), Seq(6)));
         assert_eq!(opened.tail.0, Seq(5));
+        drop(opened);
+        // It is said again until the site goes on, in a lineage of its own.
+        let opened = open(dir.path(), TINY);
+        assert_eq!(opened.lost, Some(lost));
+        let renewed = Lineage([9; 16]);
+        append_each(&opened.log, &mut Maker::after(opened.tail, renewed), 1);
+        drop(opened);
+        let opened = open(dir.path(), TINY);
+        assert_eq!((opened.lost, opened.lineage), (None, renewed));
     }
 }
 
 #[test]
 fn a_missing_segment_is_damage() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = quick_dir();
     make(dir.path(), SMALL, 60);
     let files = segment_files(dir.path());
     assert!(files.len() > 3);
     for missing in &files[..files.len() - 1] {
-        let copied = tempfile::tempdir().unwrap();
+        let copied = quick_dir();
         copy(dir.path(), copied.path());
         fs::remove_file(copied.path().join("log").join(missing.file_name().unwrap())).unwrap();
         assert!(!verify(copied.path()).unwrap().is_clean());
@@ -260,8 +269,8 @@ fn a_missing_segment_is_damage() {
 
 #[test]
 fn a_segment_of_another_history_is_damage() {
-    let ours = tempfile::tempdir().unwrap();
-    let theirs = tempfile::tempdir().unwrap();
+    let ours = quick_dir();
+    let theirs = quick_dir();
     make(ours.path(), SMALL, 40);
     let opened = open(theirs.path(), SMALL);
     let mut maker = Maker { payload: 41, ..Maker::new() };
@@ -276,7 +285,7 @@ fn a_segment_of_another_history_is_damage() {
 
 #[test]
 fn another_sites_folder_is_refused() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = quick_dir();
     make(dir.path(), SMALL, 3);
     let mut options = options(dir.path(), SMALL);
     options.site = "dr".parse().unwrap();
@@ -286,7 +295,7 @@ fn another_sites_folder_is_refused() {
 
 #[test]
 fn a_log_in_memory_holds_the_same_frames_as_one_on_disk() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = quick_dir();
     make(dir.path(), SMALL, 30);
     let store = MemoryStore::new(&site(), LINEAGE);
     let memory = MemoryLog::open(&store);

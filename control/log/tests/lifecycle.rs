@@ -212,7 +212,7 @@ impl Disk for Dying {
 #[test]
 fn whichever_call_to_the_disk_fails_nothing_acknowledged_is_lost() {
     for calls in 0..90 {
-        let dir = tempfile::tempdir().unwrap();
+        let dir = common::quick_dir();
         let mut options = options(dir.path(), SMALL);
         options.disk = Arc::new(Dying(Arc::new(AtomicI64::new(calls))));
         let mut acknowledged = (Seq(0), farshore_schemas::frame::genesis_hash(LINEAGE));
