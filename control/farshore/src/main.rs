@@ -2,6 +2,7 @@
 
 mod cli;
 mod client;
+mod demo;
 mod failure;
 mod output;
 mod site;

@@ -23,7 +23,7 @@ pub(crate) fn hint(quiet: bool, text: &str) {
 }
 
 /// Writes a value as JSON or YAML; false when a table is wanted.
-pub(crate) fn structured<T: Serialize + ?Sized>(output: Output, value: &T) -> Result<bool, Failure> {
+pub(crate) fn structured<T: Serialize>(output: Output, value: &T) -> Result<bool, Failure> {
     match output {
         Output::Table => return Ok(false),
         Output::Json => say(&serde_json::to_string_pretty(value).map_err(|error| Failure::defect(&error))?),
@@ -45,7 +45,7 @@ pub(crate) fn table(header: &[&str], rows: Vec<Vec<String>>) {
 
 /// Writes rows in the form asked for: a table, or the values themselves.
 pub(crate) fn rows<T: Serialize>(output: Output, values: &[T], header: &[&str], row: impl Fn(&T) -> Vec<String>) -> Result<(), Failure> {
-    if !structured(output, values)? {
+    if !structured(output, &values)? {
         table(header, values.iter().map(row).collect());
     }
     Ok(())

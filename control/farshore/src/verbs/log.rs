@@ -8,7 +8,7 @@ use crate::site::open::{fill, first_lineage, fold_all, fold_failure, fold_on, si
 use farshore_api::json::{from_msgpack, hex};
 use farshore_kernel::redecide::{Difference, redecide};
 use farshore_kernel::site::{Depth, Site};
-use farshore_log::{LogReader, ReadLog, StoredFrame, View, ViewState};
+use farshore_log::{LogReader, ReadLog, StoredFrame, View};
 use farshore_schemas::codec;
 use farshore_schemas::frame::{Input, Verdict};
 use farshore_schemas::ids::{EntityId, Seq};
@@ -210,9 +210,8 @@ fn view_hash(folder: &DataFolder, reader: &LogReader) -> Result<Option<Result<St
     // The lock keeps a running site's view from being opened twice.
     let Ok(_held) = farshore_log::SegmentLog::open(&options) else { return Ok(None) };
     let view = match View::look(&folder.path, reader) {
-        Ok(ViewState::Ready(view)) => view,
-        Ok(ViewState::Rebuild { why, .. }) => return Ok(Some(Err(why))),
-        Err(error) => return Ok(Some(Err(error.to_string()))),
+        Ok(view) => view,
+        Err(why) => return Ok(Some(Err(why))),
     };
     let mut site = match site_from_view(&view, &name) {
         Ok(site) => site,
