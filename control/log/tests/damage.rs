@@ -4,7 +4,9 @@
 
 mod common;
 
-use common::{LINEAGE, Maker, SMALL, append_each, make, open, options, quick_dir, read_all, segment_files, site, snapshot};
+use common::{
+    LINEAGE, Maker, SMALL, append_each, make, open, options, quick_dir, read_all, segment_files, site, snapshot,
+};
 use farshore_log::{
     GROUP_HEADER_LEN, Layout, LogError, LogReader, MemoryLog, MemoryStore, ProblemKind, ReadLog, SegmentLog, verify,
 };
