@@ -357,6 +357,11 @@ impl Sections {
         Ok(Sections(sections))
     }
 
+    /// Bytes of the sends section.
+    pub fn sends_len(&self) -> usize {
+        self.0[2].len()
+    }
+
     /// Puts header and trailer around them: the whole frame, and its hash.
     pub fn seal(&self, place: &Place) -> (Vec<u8>, Digest) {
         let len = HEADER_LEN + self.0.iter().map(Vec::len).sum::<usize>() + 32 + 32 + 4;

@@ -15,6 +15,9 @@ use std::collections::BTreeMap;
 
 /// A refusal echoes the refused message only up to this size, so that it always fits a message itself.
 const MAX_ECHO: usize = 64 * 1024;
+/// What is refused for its size is recorded with its body up to this size, so that the refusal fits a frame. The mark keeps
+/// the digest of the whole.
+const MAX_KEPT: usize = 128 * 1024;
 /// A state hash stands in every frame of an actor whose count is a multiple of this.
 pub const STATE_HASH_EVERY: u64 = 64;
 
@@ -76,6 +79,10 @@ pub trait Entity {
     /// # Errors
     /// [`CodecError`] when its events do not decode.
     fn fold(&mut self, section: &EventsSection) -> Result<(), CodecError>;
+    /// Its count of frames.
+    fn actor_seq(&self) -> u64 {
+        self.memory().actor_seq
+    }
     /// When it wants to be woken.
     fn next_wake(&self) -> Option<Timestamp>;
     /// Everything it knows.
@@ -322,6 +329,11 @@ impl<D: Decider> Entity for Cell<D> {
             Err(receipt) => return receipt,
         };
         let mut draft = self.draft_for(envelope, mark, around);
+        if let Input::Message(recorded) = &mut draft.input
+            && codec::encode(&recorded.body).len() > MAX_KEPT
+        {
+            recorded.body = None;
+        }
         draft.verdict = Verdict::Rejected(refusal);
         let me = Address { site: around.site.clone(), entity: self.id.clone() };
         draft.sends.extend(answer(envelope, &draft.verdict, me));
@@ -346,6 +358,10 @@ impl<D: Decider> Entity for Cell<D> {
             self.marks.insert(channel.clone(), *mark);
         }
         Ok(())
+    }
+
+    fn actor_seq(&self) -> u64 {
+        self.actor_seq
     }
 
     fn next_wake(&self) -> Option<Timestamp> {

@@ -41,15 +41,22 @@ pub struct Entry {
     pub body: Option<Message>,
 }
 
-/// When a receiver is tried again, and how many entries were sent to it since it last confirmed something.
+/// The volatile part of a receiver's channel: what this process has tried and heard.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 struct Attempt {
+    /// When what is under way is sent again.
     at: Timestamp,
     wait: Millis,
+    /// Entries beyond `heard` that were sent since it last confirmed something.
     under_way: usize,
+    /// The last number confirmed; the entries go when a frame has recorded it.
+    heard: u64,
+    /// When it was last sent everything because it said that it lacks something.
+    hurried: Option<Timestamp>,
 }
 
-/// All channels of a site.
+/// All channels of a site. The entries are exactly what folding the log gives; what was confirmed since the last frame is
+/// kept apart, so that a fold and a live site renumber the same entries at a renewed lineage.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Outbox {
     entries: BTreeMap<Address, VecDeque<Entry>>,
@@ -66,30 +73,44 @@ impl Outbox {
         queue.push_back(entry);
     }
 
-    /// Forgets everything for a receiver up to a number. Says whether anything was there to forget.
-    pub fn confirm(&mut self, receiver: &Address, number: u64) -> bool {
-        let Some(queue) = self.entries.get_mut(receiver) else {
+    /// A receiver has confirmed up to a number: nothing of that is sent again. Says whether that is news.
+    pub fn hear(&mut self, receiver: &Address, number: u64, now: Timestamp) -> bool {
+        let Some(queue) = self.entries.get(receiver) else {
             return false;
         };
-        let before = queue.len();
+        let attempt = self.attempts.entry(receiver.clone()).or_insert(Attempt::starting(now));
+        let news = queue.iter().filter(|entry| entry.number > attempt.heard && entry.number <= number).count();
+        if news == 0 {
+            return false;
+        }
+        attempt.heard = number;
+        attempt.under_way = attempt.under_way.saturating_sub(news);
+        attempt.wait = FIRST_WAIT;
+        attempt.at = now.after(FIRST_WAIT);
+        true
+    }
+
+    /// A frame has recorded that a receiver confirmed up to a number: forgets everything up to it.
+    pub fn confirm(&mut self, receiver: &Address, number: u64) {
+        let Some(queue) = self.entries.get_mut(receiver) else {
+            return;
+        };
         while queue.front().is_some_and(|entry| entry.number <= number) {
             queue.pop_front();
         }
-        let gone = before - queue.len();
         if queue.is_empty() {
             self.entries.remove(receiver);
             self.attempts.remove(receiver);
-        } else if gone > 0
-            && let Some(attempt) = self.attempts.get_mut(receiver)
-        {
-            *attempt = Attempt { wait: FIRST_WAIT, under_way: attempt.under_way.saturating_sub(gone), ..*attempt };
         }
-        gone > 0
     }
 
-    /// The receiver lacks what comes after its last confirmation: send it at once.
+    /// The receiver lacks what comes after its last confirmation: send it at once, though not more often than a message is
+    /// sent again anyway. (Each repeat is answered with what is known already; without that pause they would feed each other.)
     pub fn hurry(&mut self, receiver: &Address, now: Timestamp) {
-        if let Some(attempt) = self.attempts.get_mut(receiver) {
+        if let Some(attempt) = self.attempts.get_mut(receiver)
+            && attempt.hurried.is_none_or(|last| now < last || now >= last.after(FIRST_WAIT))
+        {
+            attempt.hurried = Some(now);
             attempt.under_way = 0;
             attempt.at = now;
         }
@@ -97,7 +118,9 @@ impl Outbox {
 
     /// A peer is within reach again: everything may be tried at once.
     pub fn hurry_all(&mut self, now: Timestamp) {
-        self.attempts.values_mut().for_each(|attempt| *attempt = Attempt { at: now, wait: FIRST_WAIT, under_way: 0 });
+        self.attempts.values_mut().for_each(|attempt| {
+            *attempt = Attempt { heard: attempt.heard, ..Attempt::starting(now) };
+        });
     }
 
     /// Entries of frames up to `durable` that are to be put on the bus now: those never sent, and those whose wait is over.
@@ -105,17 +128,20 @@ impl Outbox {
     pub fn due(&mut self, now: Timestamp, durable: Seq, local: &SiteName) -> Vec<(Address, Entry)> {
         let mut out = Vec::new();
         for (to, queue) in self.entries.iter().filter(|(to, _)| !is_local(to, local)) {
-            let attempt =
-                self.attempts.entry(to.clone()).or_insert(Attempt { at: now, wait: FIRST_WAIT, under_way: 0 });
+            let attempt = self.attempts.entry(to.clone()).or_insert(Attempt::starting(now));
+            // A clock that was set back must not hold messages up for as long as it went back.
+            attempt.at = attempt.at.min(now.after(LAST_WAIT));
             let again = attempt.under_way > 0 && attempt.at <= now;
             let first = if again { 0 } else { attempt.under_way };
-            let window: Vec<&Entry> =
-                queue.iter().take(WINDOW).skip(first).take_while(|entry| entry.seq <= durable).collect();
+            let open = queue.iter().skip_while(|entry| entry.number <= attempt.heard);
+            let window: Vec<&Entry> = open.take(WINDOW).skip(first).take_while(|entry| entry.seq <= durable).collect();
             if window.is_empty() {
                 continue;
             }
+            if first == 0 {
+                attempt.at = now.after(attempt.wait);
+            }
             attempt.under_way = first + window.len();
-            attempt.at = now.after(attempt.wait);
             if again {
                 attempt.wait = Millis((attempt.wait.0 * 2).min(LAST_WAIT.0));
             }
@@ -127,6 +153,11 @@ impl Outbox {
     /// When something is to be tried again.
     pub fn next_attempt(&self) -> Option<Timestamp> {
         self.attempts.values().filter(|attempt| attempt.under_way > 0).map(|attempt| attempt.at).min()
+    }
+
+    /// What one receiver has not taken yet, in order.
+    pub fn waiting_for<'a>(&'a self, receiver: &Address) -> impl Iterator<Item = &'a Entry> {
+        self.entries.get(receiver).into_iter().flatten()
     }
 
     /// Everything for actors of this site that has not been taken yet, in order: handed over anew after a restart.
@@ -150,7 +181,7 @@ impl Outbox {
         last
     }
 
-    /// How many messages wait.
+    /// How many messages wait for a frame that records their confirmation.
     pub fn len(&self) -> usize {
         self.entries.values().map(VecDeque::len).sum()
     }
@@ -160,9 +191,13 @@ impl Outbox {
         self.entries.is_empty()
     }
 
-    /// Per receiver: how many wait.
+    /// Per receiver: how many wait for its confirmation.
     pub fn waiting(&self) -> impl Iterator<Item = (&Address, usize)> {
-        self.entries.iter().map(|(to, queue)| (to, queue.len()))
+        let open = |(to, queue): (&'_ Address, &VecDeque<Entry>)| {
+            let heard = self.attempts.get(to).map_or(0, |attempt| attempt.heard);
+            queue.iter().filter(|entry| entry.number > heard).count()
+        };
+        self.entries.iter().map(move |(to, queue)| (to, open((to, queue)))).filter(|(_, count)| *count > 0)
     }
 
     /// All entries, for a snapshot.
@@ -171,8 +206,14 @@ impl Outbox {
     }
 }
 
+impl Attempt {
+    fn starting(now: Timestamp) -> Attempt {
+        Attempt { at: now, wait: FIRST_WAIT, under_way: 0, heard: 0, hurried: None }
+    }
+}
+
 /// Whether a receiver is an actor of this site (agents of the site are not: they are reached over the bus).
-fn is_local(to: &Address, site: &SiteName) -> bool {
+pub(crate) fn is_local(to: &Address, site: &SiteName) -> bool {
     to.site == *site && farshore_schemas::ids::Kind::ENTITIES.contains(&to.entity.kind)
 }
 

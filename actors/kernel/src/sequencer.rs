@@ -2,15 +2,20 @@
 //! gets its place here. The driver must be the only one that appends to the site's log.
 
 use crate::draft::Draft;
-use crate::outbox::{Entry, Outbox};
+use crate::outbox::{Entry, Outbox, is_local};
 use farshore_core::CORE_VERSION;
-use farshore_schemas::codec::CodecError;
+use farshore_schemas::codec::{self, CodecError};
 use farshore_schemas::envelope::{Channel, Envelope, Sender};
 use farshore_schemas::frame::{self, EventsSection, Input, InputSection, Place, Sections, SendsSection, Sent};
 use farshore_schemas::ids::{Address, Digest, EntityId, Kind, Lineage, Seq, SiteName};
 use farshore_schemas::units::{Hlc, Timestamp};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+
+/// Confirmations that one frame records; the others wait for the next, so that they never fill a frame.
+const MAX_ACKED: usize = 256;
+/// The largest body of a send: with addresses, ids, principal and trace it still fits a message on the bus.
+const MAX_BODY: usize = codec::MAX_MESSAGE - 8 * 1024;
 
 /// See the module.
 #[derive(Debug, Clone, PartialEq)]
@@ -63,7 +68,7 @@ pub struct Stamped {
 /// What an ack says about us.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum AckVerdict {
-    /// Something is off the outbox.
+    /// Something is confirmed that was not.
     Advanced,
     /// Known already.
     Known,
@@ -93,6 +98,11 @@ impl Sequencer {
     /// The site.
     pub fn site(&self) -> &SiteName {
         &self.site
+    }
+
+    /// First bytes of the hash of its name, as frames have it.
+    pub(crate) fn tag(&self) -> [u8; 16] {
+        self.tag
     }
 
     /// The log's lineage.
@@ -149,11 +159,14 @@ impl Sequencer {
             hlc,
             verdict: draft.verdict.clone(),
             mark: draft.mark.clone(),
-            acked: self.heard.iter().map(|(to, number)| (to.clone(), *number)).collect(),
+            acked: self.heard.iter().take(MAX_ACKED).map(|(to, number)| (to.clone(), *number)).collect(),
             events: draft.events.clone(),
         };
         let sends = SendsSection { sends, principal: draft.principal.clone(), trace: draft.trace.clone() };
         let sections = Sections::encode(&input, &events, &sends)?;
+        if sections.sends_len() > MAX_BODY {
+            sends.sends.iter().try_for_each(fits_the_bus)?;
+        }
         Ok(Prepared { sections, events, sends })
     }
 
@@ -162,7 +175,9 @@ impl Sequencer {
         let seq = self.last.next();
         let place = Place { seq, lineage: self.lineage, site: self.tag, state_hash, previous: self.chain };
         let (bytes, hash) = prepared.sections.seal(&place);
-        self.heard.clear();
+        for (receiver, _) in &prepared.events.acked {
+            self.heard.remove(receiver);
+        }
         self.advance(seq, hash, &prepared.events);
         let sends = self.take_sends(seq, &prepared.events.actor, prepared.sends);
         Stamped { seq, bytes, hash, sends }
@@ -211,16 +226,17 @@ impl Sequencer {
         }
     }
 
-    /// A receiver says how far it has heard us. What it confirms is off the outbox at once and recorded with the next frame.
+    /// A receiver says how far it has heard us. What it confirms is not sent again, and off the outbox with the next frame,
+    /// which records it.
     pub fn hear_ack(&mut self, channel: &Channel, receiver: &Address, number: u64, now: Timestamp) -> AckVerdict {
-        if *channel != self.channel() {
+        if *channel != self.channel() || is_local(receiver, &self.site) {
             return AckVerdict::NotOurs;
         }
         let given = self.numbers.get(receiver).copied().unwrap_or(0);
         if number > given {
             return AckVerdict::AheadOfUs;
         }
-        if self.outbox.confirm(receiver, number) {
+        if self.outbox.hear(receiver, number, now) {
             self.heard.insert(receiver.clone(), number);
             return AckVerdict::Advanced;
         }
@@ -312,6 +328,12 @@ pub struct Prepared {
     sections: Sections,
     events: EventsSection,
     sends: SendsSection,
+}
+
+/// A send that no bus takes would hold its channel up for ever.
+fn fits_the_bus(sent: &Sent) -> Result<(), CodecError> {
+    let len = codec::encode(&sent.body).len();
+    if len > MAX_BODY { Err(CodecError::TooLarge { len, max: MAX_BODY }) } else { Ok(()) }
 }
 
 /// Whether a party is an actor (has a decider and a place in a log).

@@ -121,6 +121,11 @@ impl Site {
         self.entities.get_mut(id).map(|entity| &mut **entity)
     }
 
+    /// Puts an actor of another make in the place of the one with its name: a driver's tests need some that fail.
+    pub fn place(&mut self, entity: Box<dyn Entity>) {
+        self.entities.insert(entity.id().clone(), entity);
+    }
+
     /// All actors in order.
     pub fn entities(&self) -> impl Iterator<Item = &dyn Entity> {
         self.entities.values().map(AsRef::as_ref)
@@ -165,7 +170,7 @@ impl Site {
         let previous = self.sequencer.lineage();
         self.sequencer.begin_lineage(lineage);
         let id = Site::site_actor();
-        let actor_seq = self.entities.get(&id).map_or(0, |entity| entity.memory().actor_seq);
+        let actor_seq = self.entities.get(&id).map_or(0, |entity| entity.actor_seq());
         let draft = self.sequencer.renewal(&id, actor_seq, previous, reason, now);
         self.take(Receipt::Decided(Box::new(draft)), None, now)
     }
@@ -218,6 +223,9 @@ impl Site {
         if frame.previous != expected {
             return Err(order("it names another frame as the one before"));
         }
+        if frame.header.site != self.sequencer.tag() {
+            return Err(order("it is of another site"));
+        }
         let at = |error| FoldError::Frame { seq, error };
         let section = frame.events_section().map_err(at)?;
         let sends = match depth {
@@ -226,6 +234,9 @@ impl Site {
         };
         let actor = section.actor.clone();
         let entity = self.entity_mut(&actor).ok_or(FoldError::NoActor { seq, actor: actor.clone() })?;
+        if section.actor_seq != entity.actor_seq() + 1 {
+            return Err(order("its actor's count of frames is not the next one"));
+        }
         entity.fold(&section).map_err(|error| FoldError::Events { seq, actor: actor.clone(), error })?;
         if let Some(recorded) = frame.state_hash {
             let found = entity.memory().hash();

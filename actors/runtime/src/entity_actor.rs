@@ -7,14 +7,17 @@ use actix::{
     Actor, ActorFutureExt, Addr, AsyncContext, Context, Handler, SpawnHandle, Supervised, Supervisor, WrapFuture,
 };
 use farshore_kernel::draft::{Draft, Receipt};
-use farshore_kernel::entity::{Entity, STATE_HASH_EVERY, Surroundings, new_entity};
+use farshore_kernel::entity::{Entity, Memory, STATE_HASH_EVERY, Surroundings};
 use farshore_kernel::site::too_large;
 use farshore_schemas::envelope::Envelope;
+use farshore_schemas::frame::Verdict;
 use farshore_schemas::ids::EntityId;
 use farshore_schemas::units::Timestamp;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
+/// How often a message is shown to a decider that panics on it.
+const TRIES: u8 = 2;
 /// Messages that wait in one actor's mailbox. actix' own 16 is too few for a session that hears from many tasks at once;
 /// what does not fit waits in the bounded backlog and, for other sites, in the sender's outbox.
 const MAILBOX: usize = 1024;
@@ -72,7 +75,7 @@ impl EntityActor {
     }
 
     fn deliver(&mut self, deliver: Deliver, context: &mut Context<Self>) {
-        let stopped = self.shared.borrow().halted.clone();
+        let stopped = self.shared.borrow().refuses();
         if let Some(why) = stopped {
             if let Some(reply) = deliver.reply {
                 let _gone = reply.send(Err(crate::handle::NoAnswer::Stopped(why)));
@@ -80,26 +83,37 @@ impl EntityActor {
             return;
         }
         self.wakes_off = false;
-        let span = tracing::debug_span!("decide", actor = %self.id, message = %deliver.envelope.id, from = %deliver.envelope.from,
-            principal = deliver.envelope.principal, traceparent = deliver.envelope.trace.as_deref(), seq = tracing::field::Empty);
+        let envelope = &deliver.envelope;
+        let span = tracing::info_span!("decide", site = %envelope.to.site, actor = %self.id, cause = %envelope.id,
+            from = %envelope.from, principal = envelope.principal, traceparent = envelope.trace.as_deref(),
+            seq = tracing::field::Empty, verdict = tracing::field::Empty);
         let _entered = span.enter();
+        if deliver.tries >= TRIES {
+            return self.poison(deliver, "its events could not be folded", context);
+        }
         match self.look(|entity, around| entity.decide(&deliver.envelope, around)) {
             Look::Receipt(receipt) => self.take(receipt, Some(deliver), context),
-            Look::Panicked(text) if deliver.tries == 0 => {
-                self.break_down(&text, Some(Deliver { tries: 1, ..deliver }), context)
+            Look::Panicked(text) if deliver.tries + 1 < TRIES => {
+                self.break_down(&text, Some(next_try(deliver)), context);
             }
             Look::Panicked(text) => {
-                let id = deliver.envelope.id.clone();
-                self.shared
-                    .borrow_mut()
-                    .alarm(format!("FS-RUNTIME-POISONED: {} panicked twice on message {id}: {text}", self.id));
-                let receipt = {
-                    let around = self.shared.borrow().around();
-                    self.entity.borrow().poison(&deliver.envelope, &text, &around)
-                };
-                self.take(receipt, Some(deliver), context);
+                self.shared.borrow_mut().counters.panics += 1;
+                self.poison(deliver, &text, context);
             }
         }
+    }
+
+    /// Records that a message cannot be decided, so that others flow.
+    fn poison(&mut self, deliver: Deliver, text: &str, context: &mut Context<Self>) {
+        let id = deliver.envelope.id.clone();
+        self.shared
+            .borrow_mut()
+            .alarm(format!("FS-RUNTIME-POISONED: {} panicked twice on message {id}: {text}", self.id));
+        let receipt = {
+            let around = self.shared.borrow().around();
+            self.entity.borrow().poison(&deliver.envelope, text, &around)
+        };
+        self.take(receipt, Some(deliver), context);
     }
 
     fn take(&mut self, receipt: Receipt, deliver: Option<Deliver>, context: &mut Context<Self>) {
@@ -140,19 +154,20 @@ impl EntityActor {
         let prepared = match prepared {
             Ok(prepared) => prepared,
             Err(error) => {
-                let text = format!("FS-RUNTIME-TOO-LARGE: {} could not record what it owes: {error}", self.id);
+                let text = format!("FS-RUNTIME-TOO-LARGE: {} could not record what it decided: {error}", self.id);
+                self.wakes_off = true;
                 return self.shared.borrow_mut().alarm(text);
             }
         };
         let applied = catch_unwind(AssertUnwindSafe(|| self.entity.borrow_mut().apply(&draft)));
         match applied {
             Ok(Ok(())) => {}
-            Ok(Err(error)) => return self.break_down(&error.to_string(), deliver.map(next_try), context),
-            Err(panic) => return self.break_down(&panic_text(&*panic), deliver.map(next_try), context),
+            Ok(Err(error)) => return self.fold_failed(&error.to_string(), deliver, context),
+            Err(panic) => return self.fold_failed(&panic_text(&*panic), deliver, context),
         }
         let hash = (draft.actor_seq % STATE_HASH_EVERY == 0).then(|| self.entity.borrow().memory().hash());
         let stamped = self.shared.borrow_mut().sequencer.stamp(prepared, hash);
-        tracing::Span::current().record("seq", stamped.seq.0);
+        tracing::Span::current().record("seq", stamped.seq.0).record("verdict", verdict_word(&draft.verdict));
         Shared::append(&self.shared, stamped, &draft, deliver.and_then(|deliver| deliver.reply));
         if draft.actor == farshore_kernel::site::Site::site_actor() {
             crate::inbound::learn_peers(&self.shared, &self.entity);
@@ -160,11 +175,18 @@ impl EntityActor {
         self.set_wake(context);
     }
 
+    /// The state is damaged. Without a message to blame, only the next message is tried, no wake.
+    fn fold_failed(&mut self, text: &str, deliver: Option<Deliver>, context: &mut Context<Self>) {
+        self.wakes_off |= deliver.is_none();
+        self.break_down(text, deliver.map(next_try), context);
+    }
+
     /// Stops this actor; the supervisor brings it back with a state from the log.
     fn break_down(&mut self, text: &str, retry: Option<Deliver>, context: &mut Context<Self>) {
         {
             let mut shared = self.shared.borrow_mut();
             shared.counters.panics += 1;
+            shared.rebuilding += 1;
             shared.alarm(format!("FS-RUNTIME-PANIC: {} panicked and is rebuilt from the log: {text}", self.id));
         }
         self.broken = Some(retry);
@@ -179,20 +201,19 @@ impl EntityActor {
         };
         let (id, shared) = (self.id.clone(), self.shared.clone());
         let fold = async move {
-            while shared.borrow().durable < tail && shared.borrow().halted.is_none() {
-                actix_rt::time::sleep(Duration::from_millis(1)).await;
-            }
+            Shared::settled(&shared, tail, usize::MAX).await?;
             let folded = actix_rt::task::spawn_blocking(move || rebuild(&id, tail)).await;
             folded.unwrap_or_else(|error| Err(error.to_string()))
         };
         let back = fold.into_actor(self).map(|memory, actor: &mut Self, context| {
             let retry = actor.broken.take().flatten();
-            let loaded = memory.and_then(|memory| {
-                let mut entity = new_entity(&actor.id).ok_or("it has no decider")?;
-                entity.load(&memory).map_err(|error| error.to_string())?;
-                *actor.entity.borrow_mut() = entity;
-                Ok(())
-            });
+            let load = |memory: Memory| actor.entity.borrow_mut().load(&memory).map_err(|error| error.to_string());
+            let loaded = memory.and_then(load);
+            {
+                let mut shared = actor.shared.borrow_mut();
+                shared.rebuilding -= 1;
+                shared.changed.notify_waiters();
+            }
             if let Err(why) = loaded {
                 let text = format!("{} could not be rebuilt from the log: {why}", actor.id);
                 return actor.shared.borrow_mut().halt(text);
@@ -221,11 +242,19 @@ impl EntityActor {
         }
     }
 
+    /// The span of a decision that no message has caused.
+    fn own_span(&self, cause: &'static str) -> tracing::Span {
+        tracing::info_span!("decide", site = %self.shared.borrow().sequencer.site(), actor = %self.id, cause,
+            seq = tracing::field::Empty, verdict = tracing::field::Empty)
+    }
+
     fn on_wake(&mut self, context: &mut Context<Self>) {
         self.wake = None;
-        if self.shared.borrow().halted.is_some() {
+        if self.shared.borrow().refuses().is_some() {
             return;
         }
+        let span = self.own_span("wake");
+        let _entered = span.enter();
         let due = self.entity.borrow().next_wake().is_some_and(|at| at <= self.shared.borrow().now());
         match self.look(|entity, around| entity.wake(around)) {
             Look::Receipt(Receipt::Idle) if due => {
@@ -240,6 +269,17 @@ impl EntityActor {
             }
         }
         self.set_wake(context);
+    }
+}
+
+fn verdict_word(verdict: &Verdict) -> &str {
+    match verdict {
+        Verdict::Accepted => "accepted",
+        Verdict::Rejected(refusal) => &refusal.code,
+        Verdict::Expired => "expired",
+        Verdict::Superseded => "superseded",
+        Verdict::Unsupported => "unsupported",
+        Verdict::Poisoned => "poisoned",
     }
 }
 
@@ -282,6 +322,11 @@ impl Handler<Resume> for EntityActor {
     type Result = ();
 
     fn handle(&mut self, _: Resume, context: &mut Context<Self>) {
+        if self.shared.borrow().refuses().is_some() {
+            return;
+        }
+        let span = self.own_span("restart");
+        let _entered = span.enter();
         match self.look(|entity, around| entity.resume(around)) {
             Look::Receipt(receipt) => self.take(receipt, None, context),
             Look::Panicked(text) => self.break_down(&text, None, context),

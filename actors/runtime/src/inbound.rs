@@ -41,7 +41,7 @@ pub(crate) async fn listen(shared: SharedRef, mut subscription: Subscription) {
 }
 
 fn hear(this: &SharedRef, wire: Wire) {
-    if this.borrow().halted.is_some() {
+    if this.borrow().refuses().is_some() {
         return;
     }
     match wire {
@@ -78,11 +78,9 @@ fn may_speak(shared: &Shared, envelope: &Envelope) -> Result<(), &'static str> {
             Err("it is not from an agent of this site")
         }
         Sender::Control if !is_actor(from.entity.kind) => Err("it is not from an actor"),
-        Sender::Control if channel.site != *ours && !shared.peers.contains(&channel.site) => {
-            Err("its site is no peer of this one")
-        }
-        Sender::Control if channel.site == *ours && channel.lineage != shared.sequencer.lineage() => {
-            Err("another control of this site has another log")
+        Sender::Control if !shared.peers.contains(&channel.site) => Err("its site is no peer of this one"),
+        Sender::Control if channel.site == *ours => {
+            Err("actors of one site hand messages over by themselves: another control runs under this site's name")
         }
         Sender::Api => Err("commands come in by a call, not over the bus"),
         Sender::Agent(_) | Sender::Control => Ok(()),
@@ -113,7 +111,7 @@ fn answer_probe(shared: &mut Shared, channel: &Channel, receiver: &Address) {
     };
     let tail = shared.sequencer.tail().0;
     let ack = crate::shared::Waiting::Ack { channel: channel.clone(), receiver: receiver.clone(), number };
-    shared.waiting.push_back((tail, ack));
+    shared.wait_for(tail, ack);
     crate::release::release(shared);
 }
 

@@ -18,15 +18,22 @@ const REPORTS: usize = 4096;
 pub(crate) async fn follow_log(this: SharedRef, mut reports: mpsc::UnboundedReceiver<(Seq, Result<(), LogFailure>)>) {
     let mut group = Vec::with_capacity(REPORTS);
     while reports.recv_many(&mut group, REPORTS).await > 0 {
-        let mut shared = this.borrow_mut();
-        for (seq, outcome) in group.drain(..) {
-            match outcome {
-                Ok(()) if shared.halted.is_none() => shared.durable = shared.durable.max(seq),
-                Ok(()) => {}
-                Err(failure) => shared.halt(failure.to_string()),
+        let backlog = {
+            let mut shared = this.borrow_mut();
+            for (seq, outcome) in group.drain(..) {
+                match outcome {
+                    Ok(()) if shared.halted.is_none() => shared.durable = shared.durable.max(seq),
+                    Ok(()) => {}
+                    Err(failure) => shared.halt(failure.to_string()),
+                }
             }
+            shared.changed.notify_waiters();
+            release(&mut shared);
+            !shared.backlog.is_empty()
+        };
+        if backlog {
+            Shared::drain_backlog(&this);
         }
-        release(&mut shared);
     }
 }
 

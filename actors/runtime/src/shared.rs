@@ -13,14 +13,14 @@ use farshore_kernel::site::surroundings;
 use farshore_schemas::codec;
 use farshore_schemas::envelope::{Channel, Envelope, Sender, Wire};
 use farshore_schemas::frame::Verdict;
-use farshore_schemas::ids::{Address, Digest, EntityId, Seq};
+use farshore_schemas::ids::{Address, Digest, EntityId, Seq, SiteName};
 use farshore_schemas::subjects;
-use farshore_schemas::units::Timestamp;
+use farshore_schemas::units::{Hlc, Timestamp};
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::rc::Rc;
 use std::sync::Arc;
-use tokio::sync::{broadcast, mpsc, oneshot};
+use tokio::sync::{Notify, broadcast, mpsc, oneshot};
 
 /// Alarms kept for `Status`.
 const ALARMS_KEPT: usize = 50;
@@ -37,6 +37,30 @@ pub(crate) type Reply = oneshot::Sender<Result<Answer, NoAnswer>>;
 pub(crate) struct Slot {
     pub(crate) entity: EntityRef,
     pub(crate) addr: Addr<EntityActor>,
+}
+
+/// Tells the arbiter what became of an append: exactly once, also when the log drops it without a word.
+struct Report {
+    seq: Seq,
+    reports: Option<mpsc::UnboundedSender<(Seq, Result<(), LogFailure>)>>,
+}
+
+impl Report {
+    fn tell(mut self, outcome: Result<(), LogFailure>) {
+        self.send(outcome);
+    }
+
+    fn send(&mut self, outcome: Result<(), LogFailure>) {
+        if let Some(reports) = self.reports.take() {
+            let _ended = reports.send((self.seq, outcome));
+        }
+    }
+}
+
+impl Drop for Report {
+    fn drop(&mut self) {
+        self.send(Err(LogFailure::Stopped));
+    }
 }
 
 /// What waits until a frame is durable.
@@ -61,8 +85,19 @@ pub(crate) struct Shared {
     /// A batch taken from memory that waits until its frame is durable.
     pub(crate) view_batch: Option<ViewBatch>,
     pub(crate) backlog: BTreeMap<EntityId, VecDeque<Envelope>>,
-    pub(crate) peers: BTreeSet<farshore_schemas::ids::SiteName>,
+    pub(crate) peers: BTreeSet<SiteName>,
+    /// Actors that lost a message of this site to a full backlog: it stands in the outbox and is handed over again.
+    pub(crate) hand_over_again: BTreeSet<EntityId>,
+    /// Sites whose clock is too far ahead to be merged.
+    pub(crate) ahead: BTreeSet<SiteName>,
+    /// Why nothing is decided, answered or sent any more.
     pub(crate) halted: Option<String>,
+    /// A shutdown has begun: nothing more is decided, what was decided is still made durable and released.
+    pub(crate) stopping: bool,
+    /// Actors that are being folded anew.
+    pub(crate) rebuilding: usize,
+    /// Told when `durable`, `halted` or `rebuilding` has changed.
+    pub(crate) changed: Rc<Notify>,
     pub(crate) alarms: VecDeque<String>,
     pub(crate) counters: Counters,
     pub(crate) frames: broadcast::Sender<FrameNotice>,
@@ -90,9 +125,57 @@ impl Shared {
     pub(crate) fn halt(&mut self, why: String) {
         if self.halted.is_none() {
             self.alarm(format!("FS-CONTROL-HALTED: this site stopped deciding: {why}"));
+            for (_, waiting) in std::mem::take(&mut self.waiting) {
+                if let Waiting::Answer(reply, _) = waiting {
+                    let stopped = format!("{why}; whether the command was recorded shows after a start");
+                    let _gone = reply.send(Err(NoAnswer::Stopped(stopped)));
+                }
+            }
             self.halted = Some(why);
-            self.waiting.clear();
+            self.changed.notify_waiters();
         }
+    }
+
+    /// Why nothing may be decided now, if that is so.
+    pub(crate) fn refuses(&self) -> Option<String> {
+        let stopping = || self.stopping.then(|| "it is being shut down".to_owned());
+        self.halted.clone().or_else(stopping)
+    }
+
+    /// Waits until a frame is durable and no actor is being folded anew.
+    ///
+    /// # Errors
+    /// Why the site halted.
+    pub(crate) async fn settled(this: &SharedRef, seq: Seq, rebuilding: usize) -> Result<(), String> {
+        let changed = this.borrow().changed.clone();
+        loop {
+            let next = changed.notified();
+            {
+                let shared = this.borrow();
+                if let Some(why) = &shared.halted {
+                    return Err(why.clone());
+                }
+                if shared.durable >= seq && shared.rebuilding <= rebuilding {
+                    return Ok(());
+                }
+            }
+            next.await;
+        }
+    }
+
+    /// Queues what a frame releases. Frames come in order, so the queue is in order.
+    pub(crate) fn wait_for(&mut self, seq: Seq, waiting: Waiting) {
+        assert!(
+            self.waiting.back().is_none_or(|(last, _)| *last <= seq),
+            "what waits is queued in the order of frames"
+        );
+        self.waiting.push_back((seq, waiting));
+    }
+
+    /// Gives a frame to the log.
+    pub(crate) fn write(&self, stamped_seq: Seq, bytes: Vec<u8>, hash: Digest) {
+        let report = Report { seq: stamped_seq, reports: Some(self.durable_reports.clone()) };
+        self.log.append(NewFrame { seq: stamped_seq, bytes, hash }, Box::new(move |outcome| report.tell(outcome)));
     }
 
     /// Appends a frame that is applied already, and hands its messages to actors of this site at once: their frames come
@@ -103,10 +186,8 @@ impl Shared {
             shared.counters.decisions += 1;
             shared.dirty.insert(draft.actor.clone());
             shared.queue_waiting(stamped.seq, draft, reply);
-            let reports = shared.durable_reports.clone();
-            let seq = stamped.seq;
-            let frame = NewFrame { seq, bytes: stamped.bytes, hash: stamped.hash };
-            shared.log.append(frame, Box::new(move |outcome| drop(reports.send((seq, outcome)))));
+            shared.look_at_clock(draft);
+            shared.write(stamped.seq, stamped.bytes, stamped.hash);
             let site = shared.sequencer.site().clone();
             let is_local = |to: &Address| to.site == site && is_actor(to.entity.kind);
             let here = stamped.sends.iter().filter(|(to, _)| is_local(to));
@@ -115,21 +196,35 @@ impl Shared {
         local.into_iter().for_each(|envelope| Shared::route(this, envelope));
     }
 
+    /// A sender's clock that is too far ahead was not merged: an operator has to know, once.
+    fn look_at_clock(&mut self, draft: &Draft) {
+        let (Some(heard), Some((channel, _))) = (draft.heard, &draft.mark) else { return };
+        if heard.wall <= draft.at.after(Hlc::MAX_AHEAD) {
+            self.ahead.remove(&channel.site);
+        } else if self.ahead.insert(channel.site.clone()) {
+            let by = heard.wall.since(draft.at).0 / 1000;
+            self.alarm(format!(
+                "FS-RUNTIME-CLOCK: the clock of {} is {by} s ahead of this one and is not followed: set one of them right",
+                channel.site
+            ));
+        }
+    }
+
     fn queue_waiting(&mut self, seq: Seq, draft: &Draft, reply: Option<Reply>) {
         if let Verdict::Rejected(refusal) = &draft.verdict {
             self.counters.rejections += 1;
             tracing::debug!(seq = seq.0, actor = %draft.actor, code = refusal.code, "rejected: {}", refusal.message);
         }
         if let Some(reply) = reply {
-            self.waiting.push_back((seq, Waiting::Answer(reply, answer_of(seq, &draft.verdict))));
+            self.wait_for(seq, Waiting::Answer(reply, answer_of(seq, &draft.verdict)));
         }
         if let Some((channel, mark)) = &draft.mark
             && *channel != self.sequencer.channel()
         {
             let receiver = Address { site: self.sequencer.site().clone(), entity: draft.actor.clone() };
-            self.waiting.push_back((seq, Waiting::Ack { channel: channel.clone(), receiver, number: mark.number }));
+            self.wait_for(seq, Waiting::Ack { channel: channel.clone(), receiver, number: mark.number });
         }
-        self.waiting.push_back((seq, Waiting::Notice(FrameNotice { seq, actor: draft.actor.clone() })));
+        self.wait_for(seq, Waiting::Notice(FrameNotice { seq, actor: draft.actor.clone() }));
     }
 
     /// Acks a number again once everything decided so far is durable: the frame that took it may still be on its way.
@@ -139,7 +234,7 @@ impl Shared {
         }
         let ack = Waiting::Ack { channel: envelope.channel.clone(), receiver: envelope.to.clone(), number };
         let tail = self.sequencer.tail().0;
-        self.waiting.push_back((tail, ack));
+        self.wait_for(tail, ack);
     }
 
     /// Hands a message to the actor that it is for, made if need be. A full mailbox puts it behind.
@@ -152,9 +247,13 @@ impl Shared {
         let behind = shared.backlog.get(&id).is_some_and(|queue| !queue.is_empty());
         let refused = if behind { Some(envelope) } else { try_send(&addr, envelope) };
         if let Some(envelope) = refused {
-            let queue = shared.backlog.entry(id).or_default();
+            let ours = envelope.channel == shared.sequencer.channel();
+            let queue = shared.backlog.entry(id.clone()).or_default();
             if queue.len() < BACKLOG_MAX {
                 queue.push_back(envelope);
+            } else if ours {
+                // Other senders ask again by themselves.
+                shared.hand_over_again.insert(id);
             }
         }
     }
@@ -176,6 +275,23 @@ impl Shared {
                 shared.backlog.remove(&id);
             }
         }
+        let lost: Vec<EntityId> = {
+            let shared = this.borrow();
+            shared.hand_over_again.iter().filter(|id| !shared.backlog.contains_key(id)).cloned().collect()
+        };
+        lost.iter().for_each(|id| Shared::hand_over(this, id));
+    }
+
+    /// Hands over what the outbox has for an actor of this site; what it has taken or will take from its mailbox it knows.
+    fn hand_over(this: &SharedRef, id: &EntityId) {
+        let envelopes: Vec<Envelope> = {
+            let mut shared = this.borrow_mut();
+            shared.hand_over_again.remove(id);
+            let to = Address { site: shared.sequencer.site().clone(), entity: id.clone() };
+            let waiting = shared.sequencer.outbox.waiting_for(&to);
+            waiting.map(|entry| shared.sequencer.envelope(&to, entry)).collect()
+        };
+        envelopes.into_iter().for_each(|envelope| Shared::route(this, envelope));
     }
 
     /// The actor's address, made if need be; none for parties without a decider.

@@ -17,7 +17,6 @@ use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Duration;
 use tokio::sync::{broadcast, mpsc, oneshot};
 
 /// Commands that wait for the arbiter.
@@ -70,7 +69,15 @@ pub async fn start(
     let name = format!("control-{}", options.site);
     std::thread::Builder::new()
         .name(name)
-        .spawn(move || actix_rt::System::new().block_on(run(options, open, inside, inbox, ready)))
+        .spawn(move || {
+            let system = actix_rt::System::new();
+            let ended = system.block_on(run(options, open, inside, inbox, ready));
+            // Actors, log and view go with the system: who is told of the end may open the log again at once.
+            drop(system);
+            if let Some((reply, outcome)) = ended {
+                let _gone = reply.send(outcome);
+            }
+        })
         .map_err(|error| format!("FS-CONTROL-THREAD: no thread for the site's control: {error}"))?;
     up.await.map_err(|_| "the site's control ended while it started".to_owned())??;
     Ok(handle)
@@ -82,12 +89,15 @@ async fn run(
     handle: ControlHandle,
     inbox: mpsc::Receiver<Request>,
     ready: oneshot::Sender<Result<(), String>>,
-) {
+) -> Option<Ended> {
     let subscribed = crate::inbound::subscribe(&*options.bus, &options.site).await.map_err(|error| error.to_string());
     let opened = subscribed.and_then(|subscriptions| open().map(|opened| (opened, subscriptions)));
     let (opened, subscriptions) = match opened {
         Ok(both) => both,
-        Err(why) => return drop(ready.send(Err(why))),
+        Err(why) => {
+            let _gone = ready.send(Err(why));
+            return None;
+        }
     };
     // The handle inside keeps no sender of requests: when all outside are gone the site ends.
     let (shared, reports) = share(&options, opened, &handle);
@@ -100,8 +110,11 @@ async fn run(
     actix_rt::spawn(release::tick(shared.clone()));
     actix_rt::spawn(release::follow_link(shared.clone()));
     let _gone = ready.send(Ok(()));
-    serve(shared, inbox).await;
+    serve(shared, inbox).await
 }
+
+/// How a site ended, and who wants to know.
+type Ended = (oneshot::Sender<Result<FinalState, String>>, Result<FinalState, String>);
 
 type Reports = mpsc::UnboundedReceiver<(Seq, Result<(), crate::log_port::LogFailure>)>;
 
@@ -110,12 +123,11 @@ fn share(options: &Options, opened: Opened, handle: &ControlHandle) -> (SharedRe
     let Opened { mut site, log, view, rebuild, renew } = opened;
     let (durable_reports, reports) = mpsc::unbounded_channel();
     let now = options.clock.now();
+    let mut renewal = None;
     if let Some((lineage, reason)) = renew
         && let farshore_kernel::site::Step::Append { stamped, .. } = site.renew_lineage(lineage, &reason, now)
     {
-        let (seq, sender) = (stamped.seq, durable_reports.clone());
-        let frame = crate::log_port::NewFrame { seq, bytes: stamped.bytes, hash: stamped.hash };
-        log.append(frame, Box::new(move |outcome| drop(sender.send((seq, outcome)))));
+        renewal = Some((stamped.seq, stamped.bytes, stamped.hash));
     }
     let durable = log.durable_tail().0;
     let (sequencer, entities) = site.into_parts();
@@ -134,12 +146,20 @@ fn share(options: &Options, opened: Opened, handle: &ControlHandle) -> (SharedRe
         view_batch: None,
         backlog: BTreeMap::new(),
         peers: BTreeSet::new(),
+        hand_over_again: BTreeSet::new(),
+        ahead: BTreeSet::new(),
         halted: None,
+        stopping: false,
+        rebuilding: 0,
+        changed: Rc::default(),
         alarms: VecDeque::new(),
         counters: crate::handle::Counters::default(),
         frames: handle.frames.clone(),
         progress: handle.progress.clone(),
     }));
+    if let Some((seq, bytes, hash)) = renewal {
+        shared.borrow().write(seq, bytes, hash);
+    }
     for (id, entity) in entities {
         shared.borrow_mut().dirty.insert(id.clone());
         Shared::place(&shared, &id, entity);
@@ -166,14 +186,15 @@ fn resume(shared: &SharedRef) {
     release::probe(&mut shared);
 }
 
-async fn serve(shared: SharedRef, mut inbox: mpsc::Receiver<Request>) {
+async fn serve(shared: SharedRef, mut inbox: mpsc::Receiver<Request>) -> Option<Ended> {
     let run = shared.borrow().now();
     let mut commands = 0u64;
     while let Some(request) = inbox.recv().await {
         match request {
             Request::Command { to, message, principal, trace, reply } => {
                 commands += 1;
-                let id = Seq(u64::try_from(run.0).unwrap_or(0).saturating_add(commands));
+                // Unlike any of an earlier run: a million commands fit between two starts that are a millisecond apart.
+                let id = Seq((u64::try_from(run.0).unwrap_or(0) << 20).saturating_add(commands));
                 let envelope = api_envelope(&shared.borrow(), &to, *message, (principal, trace), id);
                 submit(&shared, envelope, reply);
             }
@@ -184,12 +205,15 @@ async fn serve(shared: SharedRef, mut inbox: mpsc::Receiver<Request>) {
             }
             Request::Status { reply } => drop(reply.send(status(&shared.borrow()))),
             Request::Shutdown { reply } => {
-                let _gone = reply.send(shutdown(&shared).await);
-                return;
+                let outcome = shutdown(&shared).await;
+                return Some((reply, outcome));
             }
         }
     }
-    let _ended = shutdown(&shared).await;
+    if let Err(why) = shutdown(&shared).await {
+        tracing::error!(why, "the site ended without a clean shutdown");
+    }
+    None
 }
 
 fn api_envelope(shared: &Shared, to: &EntityId, message: Message, who: (String, Option<String>), id: Seq) -> Envelope {
@@ -212,7 +236,7 @@ fn api_envelope(shared: &Shared, to: &EntityId, message: Message, who: (String, 
 }
 
 fn submit(shared: &SharedRef, envelope: Envelope, reply: oneshot::Sender<Result<crate::handle::Answer, NoAnswer>>) {
-    if let Some(why) = shared.borrow().halted.clone() {
+    if let Some(why) = shared.borrow().refuses() {
         return drop(reply.send(Err(NoAnswer::Stopped(why))));
     }
     let to = envelope.to.entity.clone();
@@ -249,38 +273,14 @@ fn status(shared: &Shared) -> Status {
 
 /// Stops deciding and waits for the disk and the view.
 async fn shutdown(this: &SharedRef) -> Result<FinalState, String> {
-    if let Some(why) = this.borrow().halted.clone() {
-        return Err(why);
-    }
-    let (site, seq, frame, state) = {
-        let mut shared = this.borrow_mut();
-        let (seq, frame) = shared.sequencer.tail();
-        let state = shared.state_hash();
-        // From here on nothing is decided: what comes in is refused, and the outbox holds what was not sent.
-        shared.halted = Some("it is being shut down".to_owned());
-        (shared.sequencer.site().clone(), seq, frame, state)
-    };
-    loop {
-        let durable = this.borrow().log.durable_tail().0;
-        if durable >= seq {
-            break;
-        }
-        actix_rt::time::sleep(Duration::from_millis(1)).await;
-    }
+    // From here on nothing is decided: what comes in is refused, and the outbox holds what was not sent.
+    this.borrow_mut().stopping = true;
+    let (seq, frame) = this.borrow().sequencer.tail();
+    Shared::settled(this, seq, 0).await?;
     let mut shared = this.borrow_mut();
-    shared.durable = seq;
-    if let Some(batch) = shared.view_batch.take() {
-        shared.view.apply(batch);
-    }
+    release::release(&mut shared);
     shared.take_view_batch();
-    if let Some(batch) = shared.view_batch.take() {
-        shared.view.apply(batch);
-    }
-    while let Some((_, waiting)) = shared.waiting.pop_front() {
-        if let crate::shared::Waiting::Answer(reply, answer) = waiting {
-            let _gone = reply.send(Ok(answer));
-        }
-    }
+    release::release(&mut shared);
     shared.view.flush();
-    Ok(FinalState { site, seq, frame, state })
+    Ok(FinalState { site: shared.sequencer.site().clone(), seq, frame, state: shared.state_hash() })
 }
