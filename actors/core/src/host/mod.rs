@@ -11,9 +11,13 @@ mod decide;
 mod evolve;
 mod inventory;
 mod power;
+#[cfg(test)]
+mod random_tests;
 mod reads;
 mod rejection;
 mod rights;
+#[cfg(test)]
+mod rights_tests;
 #[cfg(test)]
 mod tests;
 

@@ -1,1 +1,444 @@
+//! Fixtures, the table of every state and input, definition, discovery and reads. Rights and power are beside this file.
 
+use super::{DISCOVERY_EVERY, Defined, Host, RETRY_AFTER, ReadStatus, State};
+use crate::decider::Input;
+use crate::testing::*;
+use farshore_schemas::ids::{Seq, TaskId, VmRef};
+use farshore_schemas::messages::agent::{self, DiskFacts, Failure, Order, Outcome, TaskSpec};
+use farshore_schemas::messages::host::{Command, Driver, Event, HostSpec, VmFacts};
+use farshore_schemas::messages::{Epoch, Message, Override, mover, replica, session};
+use farshore_schemas::units::{ByteCount, Millis, Timestamp};
+
+pub(super) const ME: &str = "hq:host/h1";
+pub(super) const MOVER: &str = "hq:mover/m1";
+pub(super) const AGENT: &str = "hq:agent/m1";
+pub(super) const OPS: &str = "hq:api/operator";
+pub(super) const S1: &str = "dr:session/s1";
+pub(super) const S2: &str = "hq:session/s2";
+pub(super) const R1: &str = "dr:replica/r1";
+
+pub(super) fn spec(path: &str) -> HostSpec {
+    HostSpec { mover: name("m1"), driver: Driver::Folder { path: path.to_owned() }, discovery_every: Millis(0) }
+}
+
+pub(super) fn ready(incarnation: u8) -> Command {
+    Command::AgentReady { incarnation: lineage(incarnation), endpoint: endpoint("hq/m1") }
+}
+
+pub(super) fn task(ordinal: u64) -> TaskId {
+    TaskId { owner: address(ME), lineage: lineage(1), ordinal }
+}
+
+pub(super) fn ended(ordinal: u64, outcome: Outcome) -> Command {
+    Command::TaskEnded { task: task(ordinal), outcome }
+}
+
+pub(super) fn failed() -> Outcome {
+    Outcome::Failed(failure())
+}
+
+pub(super) fn failure() -> Failure {
+    let (code, message, advice) = ("FS-AGENT-X".to_owned(), "no".to_owned(), "none".to_owned());
+    Failure { code, message, advice, transient: true }
+}
+
+pub(super) fn disks() -> Vec<DiskFacts> {
+    vec![DiskFacts { name: disk("a.img"), size: ByteCount(1 << 20) }]
+}
+
+pub(super) fn facts(name: &str, running: bool) -> VmFacts {
+    VmFacts { vm: vm(name), disks: disks(), running, origin: None }
+}
+
+pub(super) fn inventory(vms: &[VmFacts], last: bool) -> Outcome {
+    Outcome::Inventory { vms: vms.to_vec(), last }
+}
+
+pub(super) fn web() -> VmRef {
+    vm_ref("hq/h1/web")
+}
+
+pub(super) fn epoch(counter: u64, site_name: &str) -> Epoch {
+    Epoch { counter, site: site(site_name), frame: Seq(if counter == 0 { 0 } else { 4 }) }
+}
+
+pub(super) fn run(ordinal: u64, fence: Option<(VmRef, Epoch)>, spec: TaskSpec) -> Message {
+    let order = Order { task: task(ordinal), fence, expires: None, spec };
+    Message::Agent(agent::Command::Run(Box::new(order)))
+}
+
+pub(super) fn power_on(ordinal: u64, epoch: Epoch) -> Message {
+    run(ordinal, Some((web(), epoch)), TaskSpec::PowerOn { host: name("h1"), vm: vm("web") })
+}
+
+pub(super) fn power_off(ordinal: u64, epoch: Epoch) -> Message {
+    run(ordinal, Some((web(), epoch)), TaskSpec::PowerOff { host: name("h1"), vm: vm("web") })
+}
+
+fn discover(ordinal: u64) -> Message {
+    run(ordinal, None, TaskSpec::Discover { host: name("h1") })
+}
+
+fn serve(epochs: Vec<(VmRef, Epoch)>) -> Message {
+    let driver = Driver::Folder { path: "/vms".to_owned() };
+    Message::Agent(agent::Command::ServeHost { host: name("h1"), driver, epochs })
+}
+
+pub(super) fn state(given: &Given<Host>) -> &Defined {
+    match &given.state {
+        State::Defined(host) => host,
+        State::Undefined { .. } => panic!("undefined"),
+    }
+}
+
+pub(super) fn next(given: &Given<Host>) -> u64 {
+    state(given).orders.next
+}
+
+pub(super) fn defined() -> Given<Host> {
+    given(ME, []).when(Command::Define(spec("/vms"))).accepted()
+}
+
+/// Its agent is there, and the first listing under way as task 0.
+pub(super) fn served() -> Given<Host> {
+    defined().when_from(MOVER, ready(1))
+}
+
+/// `web` runs, `db` is off.
+pub(super) fn listed() -> Given<Host> {
+    served().when_from(AGENT, ended(0, inventory(&[facts("web", true), facts("db", false)], true)))
+}
+
+/// The same, `web` protected by a replica.
+pub(super) fn protected() -> Given<Host> {
+    listed().when_from(R1, Command::Protect { vm: vm("web"), replica: address(R1) })
+}
+
+pub(super) fn release(counter: u64) -> Command {
+    Command::Release { vm: vm("web"), epoch: epoch(counter, "dr") }
+}
+
+pub(super) fn grant(counter: u64, power_on: bool) -> Command {
+    Command::Grant { vm: vm("web"), origin: web(), epoch: epoch(counter, "dr"), power_on }
+}
+
+pub(super) fn stop_guest(counter: u64) -> Command {
+    Command::StopGuest { vm: vm("web"), origin: web(), epoch: epoch(counter, "dr") }
+}
+
+pub(super) fn epoch_is(epoch: Epoch, yours: bool) -> Command {
+    Command::EpochIs { vm: vm("web"), epoch, yours }
+}
+
+pub(super) fn start(name: &str) -> Command {
+    Command::PowerOn { vm: vm(name), forced: None }
+}
+
+pub(super) fn forced() -> Option<Override> {
+    Some(Override { by: "ann".to_owned(), reason: "dr is lost".to_owned() })
+}
+
+/// After the host's return `web` was found down, and its replica asked.
+pub(super) fn asking() -> Given<Host> {
+    let back = protected().when_from(MOVER, ready(1));
+    let ordinal = next(&back) - 1;
+    back.when_from(AGENT, ended(ordinal, inventory(&[facts("web", false), facts("db", false)], true)))
+}
+
+/// The right to run `web` was given up for epoch 2, and its guest is off.
+pub(super) fn released() -> Given<Host> {
+    let given = protected().when_from(R1, release(2));
+    let ordinal = next(&given) - 1;
+    given.when_from(AGENT, ended(ordinal, Outcome::Done))
+}
+
+#[test]
+fn every_state_answers_every_input() {
+    let reading = listed().when_from(S1, Command::PrepareRead { vm: vm("web") });
+    let stopping = protected().when_from(R1, release(2));
+    let states = [given::<Host>(ME, []), served(), reading, protected(), stopping, released(), asking()];
+    let prepared = || {
+        let taken = Timestamp(1);
+        let (vm, snapshot) = (vm("web"), name("snap-1"));
+        Message::Session(session::Command::ReadPrepared { vm, snapshot, disks: disks(), taken })
+    };
+    let who = Message::Replica(replica::Command::WhoRuns { vm: vm("web"), host: address(ME) });
+    let register = || Message::Mover(mover::Command::Register);
+    let create = |name: &str| Command::CreateVm { vm: vm(name), disks: disks(), origin: web() };
+    let observed = Command::Observed { vm: vm("web"), running: true, at: Timestamp(1) };
+    let off = |name: &str| Command::PowerOff { vm: vm(name) };
+    let write = |name: &str| Command::GuestWrite { vm: vm(name), seed: 1 };
+    let read = |name: &str| Command::PrepareRead { vm: vm(name) };
+    let inputs: Vec<Row<Host>> = vec![
+        ("define", OPS, Input::Command(Command::Define(spec("/vms")))),
+        ("define-elsewhere", OPS, Input::Command(Command::Define(spec("/other")))),
+        ("remove", OPS, Input::Command(Command::Remove)),
+        ("discover", OPS, Input::Command(Command::Discover)),
+        ("ready", MOVER, Input::Command(ready(1))),
+        ("ready-of-another", "hq:mover/m2", Input::Command(ready(1))),
+        ("list", S1, Input::Command(Command::ListVms { vms: Vec::new() })),
+        ("list-for-plan", "dr:plan/p", Input::Command(Command::ListVms { vms: Vec::new() })),
+        ("read", S1, Input::Command(read("web"))),
+        ("read-unknown", S1, Input::Command(read("gone"))),
+        ("read-by-job", "hq:job/j", Input::Command(read("web"))),
+        ("end-read", S1, Input::Command(Command::EndRead { vm: vm("web") })),
+        ("create", S2, Input::Command(create("new"))),
+        ("create-there", S2, Input::Command(create("web"))),
+        ("create-there-for-replica", R1, Input::Command(create("web"))),
+        ("create-by-job", "hq:job/j", Input::Command(create("new"))),
+        ("protect", R1, Input::Command(Command::Protect { vm: vm("web"), replica: address(R1) })),
+        (
+            "protect-for-another",
+            "dr:replica/r2",
+            Input::Command(Command::Protect { vm: vm("web"), replica: address(R1) }),
+        ),
+        ("unprotect", R1, Input::Command(Command::Unprotect { vm: vm("web") })),
+        ("release", R1, Input::Command(release(2))),
+        ("release-by-session", S1, Input::Command(release(2))),
+        ("grant", R1, Input::Command(grant(3, true))),
+        ("grant-old", R1, Input::Command(grant(1, true))),
+        ("stop-guest", R1, Input::Command(stop_guest(3))),
+        ("stop-guest-old", R1, Input::Command(stop_guest(1))),
+        ("epoch-is-yours", R1, Input::Command(epoch_is(epoch(0, "hq"), true))),
+        ("epoch-is-not-yours", R1, Input::Command(epoch_is(epoch(2, "dr"), false))),
+        ("power-on", OPS, Input::Command(start("web"))),
+        ("power-on-db", OPS, Input::Command(start("db"))),
+        ("power-on-forced", OPS, Input::Command(Command::PowerOn { vm: vm("web"), forced: forced() })),
+        ("power-off", OPS, Input::Command(off("web"))),
+        ("power-off-db", OPS, Input::Command(off("db"))),
+        ("write", OPS, Input::Command(write("web"))),
+        ("ended-unknown", AGENT, Input::Command(ended(99, Outcome::Done))),
+        ("ended-by-another", S1, Input::Command(ended(0, Outcome::Done))),
+        ("observed", AGENT, Input::Command(observed.clone())),
+        ("observed-by-another", S1, Input::Command(observed)),
+        ("register-refused", MOVER, refused_by(MOVER, register(), "FS-MOVER-UNKNOWN")),
+        ("read-refused", S1, refused_by(S1, prepared(), "FS-SESSION-UNKNOWN")),
+        ("question-refused", R1, refused_by(R1, who, "FS-REPLICA-UNKNOWN")),
+        ("other-refused", S1, refused_by(S1, register(), "FS-X")),
+        ("wake", ME, Input::Wake),
+    ];
+    lists_all::<Host>(&inputs, 19, |command| match command {
+        Command::Define(_) => 0,
+        Command::Remove => 1,
+        Command::Discover => 2,
+        Command::AgentReady { .. } => 3,
+        Command::ListVms { .. } => 4,
+        Command::PrepareRead { .. } => 5,
+        Command::EndRead { .. } => 6,
+        Command::CreateVm { .. } => 7,
+        Command::Protect { .. } => 8,
+        Command::Unprotect { .. } => 9,
+        Command::Release { .. } => 10,
+        Command::Grant { .. } => 11,
+        Command::StopGuest { .. } => 12,
+        Command::EpochIs { .. } => 13,
+        Command::PowerOn { .. } => 14,
+        Command::PowerOff { .. } => 15,
+        Command::GuestWrite { .. } => 16,
+        Command::TaskEnded { .. } => 17,
+        Command::Observed { .. } => 18,
+    });
+    // States: undefined, served (nothing listed), reading, protected, stopping, released, asking.
+    let wanted = "\
+define: ok ok ok ok ok ok ok
+define-elsewhere: ok IN-USE IN-USE ok IN-USE ok ok
+remove: UNKNOWN IN-USE IN-USE IN-USE IN-USE IN-USE IN-USE
+discover: UNKNOWN DISCOVERING ok ok ok ok ok
+ready: UNKNOWN ok ok ok ok ok ok
+ready-of-another: UNKNOWN NOT-MY-MOVER NOT-MY-MOVER NOT-MY-MOVER NOT-MY-MOVER NOT-MY-MOVER NOT-MY-MOVER
+list: UNKNOWN NOT-DISCOVERED ok ok ok ok ok
+list-for-plan: UNKNOWN ASKER-KIND ASKER-KIND ASKER-KIND ASKER-KIND ASKER-KIND ASKER-KIND
+read: UNKNOWN VM-UNKNOWN READING ok ok ok ok
+read-unknown: UNKNOWN VM-UNKNOWN VM-UNKNOWN VM-UNKNOWN VM-UNKNOWN VM-UNKNOWN VM-UNKNOWN
+read-by-job: UNKNOWN ASKER-KIND ASKER-KIND ASKER-KIND ASKER-KIND ASKER-KIND ASKER-KIND
+end-read: ok ok ok ok ok ok ok
+create: UNKNOWN ok ok ok ok ok ok
+create-there: UNKNOWN ok VM-EXISTS VM-EXISTS VM-EXISTS VM-EXISTS VM-EXISTS
+create-there-for-replica: UNKNOWN ok ok ok ok ok ok
+create-by-job: UNKNOWN ASKER-KIND ASKER-KIND ASKER-KIND ASKER-KIND ASKER-KIND ASKER-KIND
+protect: UNKNOWN VM-UNKNOWN ok ok ok ok ok
+protect-for-another: UNKNOWN NOT-THE-REPLICA NOT-THE-REPLICA NOT-THE-REPLICA NOT-THE-REPLICA NOT-THE-REPLICA NOT-THE-REPLICA
+unprotect: UNKNOWN NOT-PROTECTED NOT-PROTECTED ok ok ok ok
+release: UNKNOWN ok ok ok ok ok ok
+release-by-session: UNKNOWN ASKER-KIND ASKER-KIND ASKER-KIND ASKER-KIND ASKER-KIND ASKER-KIND
+grant: UNKNOWN ok ok ok ok ok ok
+grant-old: UNKNOWN ok ok ok EPOCH-OLD EPOCH-OLD ok
+stop-guest: UNKNOWN ok ok ok ok ok ok
+stop-guest-old: UNKNOWN ok ok ok EPOCH-OLD EPOCH-OLD ok
+epoch-is-yours: UNKNOWN NOT-ASKED NOT-ASKED NOT-ASKED NOT-ASKED NOT-ASKED ok
+epoch-is-not-yours: UNKNOWN ok ok ok ok ok ok
+power-on: UNKNOWN VM-UNKNOWN ALREADY-ON ALREADY-ON BUSY NOT-YOURS ASKING
+power-on-db: UNKNOWN VM-UNKNOWN ok ok ok ok ok
+power-on-forced: UNKNOWN VM-UNKNOWN ALREADY-ON ALREADY-ON BUSY ok ok
+power-off: UNKNOWN VM-UNKNOWN ok ok BUSY ALREADY-OFF ALREADY-OFF
+power-off-db: UNKNOWN VM-UNKNOWN ALREADY-OFF ALREADY-OFF ALREADY-OFF ALREADY-OFF ALREADY-OFF
+write: UNKNOWN VM-UNKNOWN ok ok ok GUEST-OFF GUEST-OFF
+ended-unknown: UNKNOWN TASK-UNKNOWN TASK-UNKNOWN TASK-UNKNOWN TASK-UNKNOWN TASK-UNKNOWN TASK-UNKNOWN
+ended-by-another: UNKNOWN NOT-MY-AGENT NOT-MY-AGENT NOT-MY-AGENT NOT-MY-AGENT NOT-MY-AGENT NOT-MY-AGENT
+observed: UNKNOWN VM-UNKNOWN ok ok ok ok ok
+observed-by-another: UNKNOWN NOT-MY-AGENT NOT-MY-AGENT NOT-MY-AGENT NOT-MY-AGENT NOT-MY-AGENT NOT-MY-AGENT
+register-refused: REFUSAL-UNEXPECTED ok ok ok ok ok ok
+read-refused: REFUSAL-UNEXPECTED REFUSAL-UNEXPECTED ok REFUSAL-UNEXPECTED REFUSAL-UNEXPECTED REFUSAL-UNEXPECTED REFUSAL-UNEXPECTED
+question-refused: REFUSAL-UNEXPECTED REFUSAL-UNEXPECTED REFUSAL-UNEXPECTED REFUSAL-UNEXPECTED REFUSAL-UNEXPECTED REFUSAL-UNEXPECTED ok
+other-refused: REFUSAL-UNEXPECTED REFUSAL-UNEXPECTED REFUSAL-UNEXPECTED REFUSAL-UNEXPECTED REFUSAL-UNEXPECTED REFUSAL-UNEXPECTED REFUSAL-UNEXPECTED
+wake: NOT-DUE NOT-DUE NOT-DUE NOT-DUE NOT-DUE NOT-DUE NOT-DUE
+";
+    assert_eq!(table(&states, &inputs), wanted);
+}
+
+#[test]
+fn the_agents_coming_serves_the_host_with_its_epochs_before_any_order() {
+    let register = Message::Mover(mover::Command::Register);
+    let defined = given::<Host>(ME, []).when(Command::Define(spec("/vms"))).sent(&[(MOVER, register)]);
+    defined.from(MOVER).when(ready(1)).sent(&[(AGENT, serve(Vec::new())), (AGENT, discover(0))]);
+    let epochs = vec![(web(), epoch(2, "dr"))];
+    let again = released().from(MOVER).when(ready(1));
+    assert_eq!(again.decision().sends[0].body, serve(epochs));
+}
+
+#[test]
+fn a_new_incarnation_gets_open_orders_again_after_the_epochs_and_the_same_one_nothing() {
+    let given = protected().when_from(R1, release(2));
+    let ordinal = next(&given) - 1;
+    let epochs = || vec![(web(), epoch(2, "dr"))];
+    given.clone().from(MOVER).when(ready(1)).sent(&[(AGENT, serve(epochs())), (AGENT, discover(ordinal + 1))]);
+    given.from(MOVER).when(ready(2)).sent(&[
+        (AGENT, serve(epochs())),
+        (AGENT, power_off(ordinal, epoch(2, "dr"))),
+        (AGENT, discover(ordinal + 1)),
+    ]);
+}
+
+#[test]
+fn an_order_from_before_the_agents_coming_is_sent_with_it() {
+    let given = defined().from(OPS).when(Command::Discover).sent(&[]);
+    given.from(MOVER).when(ready(1)).sent(&[(AGENT, serve(Vec::new())), (AGENT, discover(0))]);
+}
+
+#[test]
+fn vms_are_listed_every_four_hours_unless_the_definition_says_otherwise() {
+    let given = listed();
+    let ordinal = next(&given);
+    assert_eq!(state(&given).discovery_due, Some(given.context.now.after(DISCOVERY_EVERY)));
+    let given = wake_when_due(given);
+    assert_eq!(next(&given), ordinal + 1);
+    // One that is still under way stands for the next, and time goes on.
+    let given = wake_when_due(given);
+    assert_eq!(next(&given), ordinal + 1);
+    let hourly = HostSpec { discovery_every: Millis::from_mins(60), ..spec("/vms") };
+    let given = given.when_from(OPS, Command::Define(hourly));
+    let given = wake_when_due(given);
+    assert_eq!(state(&given).discovery_due, Some(given.context.now.after(Millis::from_mins(60))));
+}
+
+#[test]
+fn a_listing_that_fails_is_tried_again_soon() {
+    let given = served().when_from(AGENT, ended(0, failed()));
+    assert_eq!(state(&given).discovery_due, Some(given.context.now.after(RETRY_AFTER)));
+}
+
+#[test]
+fn the_revision_grows_only_when_something_changed() {
+    let again = listed().when_from(OPS, Command::Discover);
+    let same = again.clone().from(AGENT).when(ended(1, inventory(&[facts("web", true), facts("db", false)], true)));
+    assert_eq!(same.decision().events[1], Event::InventoryConfirmed { revision: 1 });
+    let less = again.from(AGENT).when(ended(1, inventory(&[facts("web", true), facts("new", false)], true)));
+    let changed = Event::InventoryChanged { revision: 2, changed: vec![facts("new", false)], gone: vec![vm("db")] };
+    assert_eq!(less.decision().events[1], changed);
+    let names: Vec<String> = state(&less.accepted()).inventory.keys().map(ToString::to_string).collect();
+    assert_eq!(names, ["new", "web"]);
+}
+
+#[test]
+fn a_host_without_vms_counts_as_listed() {
+    let empty = served().when_from(AGENT, ended(0, inventory(&[], true)));
+    let told = session::Command::VmsListed { mover: name("m1"), vms: Vec::new() };
+    empty.from(S1).when(Command::ListVms { vms: Vec::new() }).sent(&[(S1, Message::Session(told))]);
+}
+
+#[test]
+fn a_paged_listing_counts_only_after_its_last_page() {
+    let given = listed().when_from(OPS, Command::Discover);
+    let first = given.when_from(AGENT, ended(1, inventory(&[facts("a", false)], false)));
+    assert_eq!(state(&first).inventory.len(), 2, "nothing came and nothing went yet");
+    let last = first.clone().when_from(AGENT, ended(1, inventory(&[facts("web", true)], true)));
+    let names: Vec<String> = state(&last).inventory.keys().map(ToString::to_string).collect();
+    assert_eq!(names, ["a", "web"]);
+    // One that breaks off changes nothing, and its pages are not mixed with the next listing's.
+    let broken = first.when_from(AGENT, ended(1, failed())).when_from(OPS, Command::Discover);
+    let next_one = broken.when_from(AGENT, ended(2, inventory(&[facts("web", true), facts("db", false)], true)));
+    assert_eq!((state(&next_one).inventory.len(), state(&next_one).revision), (2, 1));
+}
+
+#[test]
+fn a_session_is_told_the_vms_that_it_asked_for_and_that_are_there() {
+    let told = session::Command::VmsListed { mover: name("m1"), vms: vec![facts("db", false)] };
+    let asked = Command::ListVms { vms: vec![vm("db"), vm("gone")] };
+    listed().from(S1).when(asked).then(&[], &[(S1, Message::Session(told))]);
+}
+
+fn begin(ordinal: u64) -> Message {
+    let (host, vm, snapshot) = (name("h1"), vm("web"), name(&format!("snap-{ordinal}")));
+    run(ordinal, Some((web(), epoch(0, "hq"))), TaskSpec::SnapshotBegin { host, vm, snapshot })
+}
+
+fn end(ordinal: u64, snapshot: u64) -> Message {
+    let (host, vm, snapshot) = (name("h1"), vm("web"), name(&format!("snap-{snapshot}")));
+    run(ordinal, Some((web(), epoch(0, "hq"))), TaskSpec::SnapshotEnd { host, vm, snapshot })
+}
+
+fn frozen() -> Outcome {
+    Outcome::Snapshot { disks: disks(), taken: Timestamp(5) }
+}
+
+fn prepare() -> Command {
+    Command::PrepareRead { vm: vm("web") }
+}
+
+fn end_read() -> Command {
+    Command::EndRead { vm: vm("web") }
+}
+
+#[test]
+fn each_reader_has_a_snapshot_of_its_own() {
+    let given = listed().from(S1).when(prepare()).sent(&[(AGENT, begin(1))]);
+    let given = given.from(S2).when(prepare()).sent(&[(AGENT, begin(2))]);
+    let told =
+        session::Command::ReadPrepared { vm: vm("web"), snapshot: name("snap-2"), disks: disks(), taken: Timestamp(5) };
+    let given = given.from(AGENT).when(ended(2, frozen())).sent(&[(S2, Message::Session(told))]);
+    let given = given.from(S2).when(end_read()).sent(&[(AGENT, end(3, 2))]).when_from(AGENT, ended(3, Outcome::Done));
+    let readers = &state(&given).reads[&vm("web")].0;
+    assert_eq!(readers.keys().map(ToString::to_string).collect::<Vec<_>>(), [S1]);
+}
+
+#[test]
+fn a_reading_that_ends_before_it_began_is_let_go_once_it_has() {
+    let given = listed().when_from(S1, prepare()).from(S1).when(end_read()).sent(&[]);
+    let given = given.from(AGENT).when(ended(1, frozen())).sent(&[(AGENT, end(2, 1))]);
+    assert!(state(&given.when_from(AGENT, ended(2, Outcome::Done))).reads.is_empty());
+}
+
+#[test]
+fn a_snapshot_that_could_not_be_made_is_reported() {
+    let told = session::Command::HostFailed { vm: vm("web"), failure: failure() };
+    let given = listed().when_from(S1, prepare()).from(AGENT).when(ended(1, failed()));
+    assert!(state(&given.sent(&[(S1, Message::Session(told))])).reads.is_empty());
+}
+
+#[test]
+fn a_snapshot_that_could_not_be_let_go_is_let_go_later() {
+    let ready = listed().when_from(S1, prepare()).when_from(AGENT, ended(1, frozen()));
+    let given = ready.when_from(S1, end_read()).when_from(AGENT, ended(2, failed()));
+    let again = given.context.now.after(RETRY_AFTER);
+    assert_eq!(state(&given).reads[&vm("web")].0[&address(S1)].status, ReadStatus::EndDelayed { again });
+    let given = wake_when_due(given);
+    assert!(state(&given.when_from(AGENT, ended(3, Outcome::Done))).reads.is_empty());
+}
+
+#[test]
+fn a_reader_that_refuses_its_snapshot_does_not_keep_it() {
+    let ready = listed().when_from(S1, prepare()).from(AGENT).when(ended(1, frozen()));
+    let told = ready.decision().sends[0].body.clone();
+    let given = ready.accepted().from(S1).when_input(refused_by(S1, told, "FS-SESSION-UNKNOWN"));
+    given.sent(&[(AGENT, end(2, 1))]);
+}
