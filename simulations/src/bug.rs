@@ -1,0 +1,58 @@
+//! Six deliberate bugs, one per run, to show that the checkers find what they must. They can only be chosen with the cargo
+//! feature `deliberate-bugs`, which this crate's tests turn on and no binary does; without it every question here is a
+//! constant no.
+
+use serde::{Deserialize, Serialize};
+
+/// A deliberate bug.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Bug {
+    /// Agents obey whatever epoch an order names.
+    EpochCheckSkipped,
+    /// Acks and messages leave before their frame is durable.
+    AckBeforeSync,
+    /// What was accepted once is accepted again when it comes twice.
+    WatermarkNotKept,
+    /// A repository's agent announces points whose chunks are not durable yet.
+    PointAnnouncedBeforeChunks,
+    /// The order of a decision's sends follows a hash map.
+    HashMapOrder,
+    /// A log restored from a copy goes on under its old lineage.
+    LineageNotRenewed,
+}
+
+/// All of them.
+pub const BUGS: [Bug; 6] = [
+    Bug::EpochCheckSkipped,
+    Bug::AckBeforeSync,
+    Bug::WatermarkNotKept,
+    Bug::PointAnnouncedBeforeChunks,
+    Bug::HashMapOrder,
+    Bug::LineageNotRenewed,
+];
+
+/// The bug of a run, if it has one.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Chosen {
+    #[cfg(feature = "deliberate-bugs")]
+    bug: Option<Bug>,
+}
+
+impl Chosen {
+    #[cfg(feature = "deliberate-bugs")]
+    pub(crate) fn new(bug: Option<Bug>) -> Self {
+        Chosen { bug }
+    }
+
+    #[cfg(feature = "deliberate-bugs")]
+    pub(crate) fn is(self, bug: Bug) -> bool {
+        self.bug == Some(bug)
+    }
+
+    #[cfg(not(feature = "deliberate-bugs"))]
+    #[expect(clippy::unused_self, reason = "the same call with and without the feature")]
+    pub(crate) const fn is(self, _bug: Bug) -> bool {
+        false
+    }
+}
