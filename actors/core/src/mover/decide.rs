@@ -29,7 +29,10 @@ fn command_to(state: &State, command: &Command, context: &Context) -> Result<Dec
                 cores: *cores,
                 seen: context.now,
             };
-            hello(defined(state, context)?, agent, context)
+            match state {
+                State::Undefined { .. } => early_hello(agent, context),
+                State::Defined(mover) => hello(mover, agent, context),
+            }
         }
         Command::Register => register(defined(state, context)?, context),
         Command::Unregister => unregister(defined(state, context)?, context),
@@ -99,6 +102,15 @@ fn remove(mover: &Defined, context: &Context) -> Result<Decision<Event>, Rejecti
         });
     }
     Ok(Decision::event(Event::Removed).and_send(mover_is(my_broker(context), None, None, context)))
+}
+
+/// An agent may come before its mover is defined, and says hello only when it connects: it is welcomed and remembered.
+fn early_hello(agent: Agent, context: &Context) -> Result<Decision<Event>, Rejection> {
+    from_my_agent(context)?;
+    let welcome = agent::Command::Welcome { incarnation: agent.incarnation };
+    let Agent { incarnation, endpoint, version, cores, seen: at } = agent;
+    Ok(Decision::event(Event::AgentSeen { incarnation, endpoint, version, cores, at })
+        .and_send(Send::new(my_agent(context), Message::Agent(welcome))))
 }
 
 fn hello(mover: &Defined, agent: Agent, context: &Context) -> Result<Decision<Event>, Rejection> {

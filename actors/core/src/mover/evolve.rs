@@ -20,8 +20,20 @@ pub(super) fn evolve(state: &mut State, event: &Event) {
             State::Undefined { .. } => {}
             State::Defined(mover) => *state = State::Undefined { agent: mover.agent.take() },
         },
-        Event::AgentSeen { .. }
-        | Event::Registered { .. }
+        Event::AgentSeen { incarnation, endpoint, version, cores, at } => {
+            let seen = Agent {
+                incarnation: *incarnation,
+                endpoint: endpoint.clone(),
+                version: version.clone(),
+                cores: *cores,
+                seen: *at,
+            };
+            match state {
+                State::Undefined { agent } => *agent = Some(seen),
+                State::Defined(mover) => mover.agent = Some(seen),
+            }
+        }
+        Event::Registered { .. }
         | Event::Unregistered { .. }
         | Event::Assigned { .. }
         | Event::CancelAsked { .. }
@@ -35,16 +47,7 @@ pub(super) fn evolve(state: &mut State, event: &Event) {
 
 fn fold_defined(mover: &mut Defined, event: &Event) {
     match event {
-        Event::Defined { .. } | Event::Removed | Event::OutcomeUnwanted { .. } => {}
-        Event::AgentSeen { incarnation, endpoint, version, cores, at } => {
-            mover.agent = Some(Agent {
-                incarnation: *incarnation,
-                endpoint: endpoint.clone(),
-                version: version.clone(),
-                cores: *cores,
-                seen: *at,
-            });
-        }
+        Event::Defined { .. } | Event::Removed | Event::AgentSeen { .. } | Event::OutcomeUnwanted { .. } => {}
         Event::Registered { who } => {
             mover.registered.insert(who.clone());
         }

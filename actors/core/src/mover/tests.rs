@@ -129,9 +129,9 @@ fn every_state_answers_every_input() {
 define: ok ok ok ok ok
 define-useless: USELESS USELESS USELESS USELESS USELESS
 remove: UNKNOWN ok ok IN-USE IN-USE
-hello: UNKNOWN ok ok ok ok
-hello-new: UNKNOWN ok ok ok ok
-hello-of-another: UNKNOWN NOT-MY-AGENT NOT-MY-AGENT NOT-MY-AGENT NOT-MY-AGENT
+hello: ok ok ok ok ok
+hello-new: ok ok ok ok ok
+hello-of-another: NOT-MY-AGENT NOT-MY-AGENT NOT-MY-AGENT NOT-MY-AGENT NOT-MY-AGENT
 register: UNKNOWN ok ok ok ok
 register-from-afar: UNKNOWN REGISTRANT-KIND REGISTRANT-KIND REGISTRANT-KIND REGISTRANT-KIND
 unregister: UNKNOWN NOT-REGISTERED NOT-REGISTERED ok ok
@@ -167,6 +167,20 @@ fn a_first_hello_welcomes_the_agent_and_tells_broker_host_and_repository() {
         (HOST, host_ready(1)),
         (REPOSITORY, told),
     ]);
+}
+
+#[test]
+fn an_agent_that_comes_before_its_mover_is_defined_is_known_to_it_afterwards() {
+    given::<Mover>(ME, [])
+        .from(AGENT)
+        .when(hello(1))
+        .sent(&[(AGENT, welcome(1))])
+        .from(OPS)
+        .when(Command::Define(spec()))
+        .sent(&[("hq:broker/broker", mover_is(Some(spec()), true))])
+        .from(HOST)
+        .when(Command::Register)
+        .sent(&[(HOST, host_ready(1))]);
 }
 
 #[test]
