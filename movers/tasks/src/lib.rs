@@ -28,3 +28,6 @@ pub const REMEMBER_FOR: farshore_schemas::units::Millis = farshore_schemas::unit
 pub const REMEMBER_OUTCOMES: usize = 256;
 /// Open tasks at once; orders beyond are answered with `FS-AGENT-BUSY`.
 pub const MAX_OPEN: usize = 10_000;
+
+#[cfg(test)]
+mod tests;

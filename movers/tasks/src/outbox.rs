@@ -13,8 +13,8 @@ const FIRST_WAIT: Millis = Millis(200);
 const LONGEST_WAIT: Millis = Millis(5_000);
 /// Messages under way to one receiver at once.
 const WINDOW: usize = 64;
-/// So many acks in a row that fall behind what was acked before, with no progress between, mean that the receiver lost
-/// its memory: acks that were merely late do not come in such numbers.
+/// A receiver that answers so many repetitions in turn with the same number, below one that it had acked, has lost its
+/// memory. Acks that were merely late or doubled do not come so evenly while nothing else moves.
 const FALLEN_BEHIND: u32 = 8;
 
 /// The pace towards one receiver.
@@ -28,8 +28,15 @@ struct Pace {
     said: Timestamp,
     /// The highest number that was said.
     top: u64,
-    /// Acks in a row below what was acked.
-    behind: u32,
+    /// The number below what was acked that was answered last, to how many repetitions, and to which one last.
+    behind: Option<Behind>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Behind {
+    number: u64,
+    answers: u32,
+    said: Timestamp,
 }
 
 impl Pace {
@@ -92,7 +99,7 @@ impl Pacing {
     pub(crate) fn progressed(&mut self, to: &Address, now: Timestamp) {
         let pace = self.0.entry(to.clone()).or_default();
         pace.tries = 0;
-        pace.behind = 0;
+        pace.behind = None;
         pace.due = now.after(pace.wait());
     }
 
@@ -100,7 +107,19 @@ impl Pacing {
     pub(crate) fn stalled(&mut self, to: &Address, number: u64, outbox: &Outbox) -> bool {
         let pace = self.0.entry(to.clone()).or_default();
         pace.due = pace.due.min(pace.said.after(FIRST_WAIT));
-        pace.behind = if number < outbox.acked { pace.behind + 1 } else { 0 };
-        pace.behind >= FALLEN_BEHIND
+        if number >= outbox.acked {
+            pace.behind = None;
+            return false;
+        }
+        let behind = match pace.behind {
+            // More answers to the same repetition count once.
+            Some(behind) if behind.number == number && behind.said == pace.said => behind,
+            Some(behind) if behind.number == number => {
+                Behind { answers: behind.answers + 1, said: pace.said, ..behind }
+            }
+            Some(_) | None => Behind { number, answers: 1, said: pace.said },
+        };
+        pace.behind = Some(behind);
+        behind.answers >= FALLEN_BEHIND
     }
 }
