@@ -63,9 +63,9 @@ pub(crate) fn copy(from: &Path, host: &FolderHost) -> Result<Vec<VmName>, Failur
 
 fn copy_sparse(source: &Path, target: &Path) -> Result<(), Failure> {
     let read = File::open(source).map_err(|error| Failure::io("read", source, &error))?;
-    let write = File::create(target).map_err(|error| Failure::io("make", target, &error))?;
-    farshore_repository::sparse::copy(&read, &write).map_err(|error| Failure::io("copy", source, &error))?;
-    write.sync_all().map_err(|error| Failure::io("write", target, &error))
+    let written = farshore_repository::sparse::copy(&read, target);
+    let written = written.map_err(|error| Failure::coded(&error.to_string(), "check the folder and free space"))?;
+    written.sync_all().map_err(|error| Failure::io("write", target, &error))
 }
 
 /// SHA-256 over every disk of a VM. Where a guest stamps while it runs (`without` its area) reads as zeros.
