@@ -45,10 +45,14 @@ fn hear(this: &SharedRef, wire: Wire) {
         return;
     }
     match wire {
-        Wire::Deliver(envelope) => match may_speak(&this.borrow(), &envelope) {
-            Ok(()) => Shared::route(this, *envelope),
-            Err(why) => refuse_sender(&mut this.borrow_mut(), &envelope, why),
-        },
+        Wire::Deliver(envelope) => {
+            // Not in the head of the match: the borrow would last as long as its arms, which borrow again.
+            let may = may_speak(&this.borrow(), &envelope);
+            match may {
+                Ok(()) => Shared::route(this, *envelope),
+                Err(why) => refuse_sender(&mut this.borrow_mut(), &envelope, why),
+            }
+        }
         Wire::Ack { channel, receiver, number } => hear_ack(&mut this.borrow_mut(), &channel, &receiver, number),
         Wire::Probe { channel, receiver } => answer_probe(&mut this.borrow_mut(), &channel, &receiver),
         Wire::Fork { channel, receiver, number } => {
