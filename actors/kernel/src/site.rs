@@ -110,7 +110,7 @@ impl Site {
 
     /// An actor, if it ever took anything.
     pub fn entity(&self, id: &EntityId) -> Option<&dyn Entity> {
-        self.entities.get(id).map(AsRef::as_ref)
+        self.entities.get(id).map(AsRef::as_ref).filter(|entity| entity.actor_seq() > 0)
     }
 
     /// An actor, made if need be; none for parties without a decider.
@@ -126,9 +126,10 @@ impl Site {
         self.entities.insert(entity.id().clone(), entity);
     }
 
-    /// All actors in order.
+    /// All actors that ever took anything, in order. One that was only asked for (a message that came too early) is none: no
+    /// frame tells of it, so a fold does not know it.
     pub fn entities(&self) -> impl Iterator<Item = &dyn Entity> {
-        self.entities.values().map(AsRef::as_ref)
+        self.entities.values().map(AsRef::as_ref).filter(|entity| entity.actor_seq() > 0)
     }
 
     /// Gives the actors away, to be spread over a runtime.
@@ -250,7 +251,7 @@ impl Site {
 
     /// BLAKE3 over the canonical memory of every actor, in order (P2).
     pub fn state_hash(&self) -> Digest {
-        state_hash(self.entities.values().map(|entity| entity.memory()))
+        state_hash(self.entities().map(|entity| entity.memory()))
     }
 }
 

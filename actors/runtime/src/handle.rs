@@ -4,7 +4,7 @@ use farshore_kernel::entity::Memory;
 use farshore_schemas::envelope::Wire;
 use farshore_schemas::ids::{Digest, EntityId, Kind, Lineage, Seq, SiteName};
 use farshore_schemas::messages::{Message, Refusal};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use tokio::sync::{broadcast, mpsc, oneshot};
 
 /// A command's answer, given once its frame is durable.
@@ -92,7 +92,7 @@ pub struct FrameNotice {
 }
 
 /// What a site had in memory when it ended.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FinalState {
     /// The site.
     pub site: SiteName,
