@@ -85,10 +85,14 @@ pub enum Rejection {
 impl From<Rejection> for Refusal {
     fn from(rejection: Rejection) -> Refusal {
         let (code, advice) = match &rejection {
-            Rejection::Unknown { .. } => ("FS-JOB-UNKNOWN", "apply its definition first; `farshore get jobs` lists those that are there"),
+            Rejection::Unknown { .. } => {
+                ("FS-JOB-UNKNOWN", "apply its definition first; `farshore get jobs` lists those that are there")
+            }
             Rejection::NameTooLong { .. } => ("FS-JOB-NAME-LONG", "choose a shorter name"),
             Rejection::BadSpec { .. } => ("FS-JOB-BAD-SPEC", "correct the value and apply the definition again"),
-            Rejection::RestoreIsOnce { .. } => ("FS-JOB-RESTORE-ONCE", "start another restore; it gets a job of its own"),
+            Rejection::RestoreIsOnce { .. } => {
+                ("FS-JOB-RESTORE-ONCE", "start another restore; it gets a job of its own")
+            }
             Rejection::Running { .. } => ("FS-JOB-RUNNING", "wait for its end or stop it first"),
             Rejection::NotRunning { .. } => ("FS-JOB-NOT-RUNNING", "there is nothing to stop"),
             Rejection::Stopping { .. } => ("FS-JOB-STOPPING", "wait for its end: open tasks are given two minutes"),

@@ -67,7 +67,9 @@ pub enum Rejection {
 impl From<Rejection> for Refusal {
     fn from(rejection: Rejection) -> Refusal {
         let (code, advice) = match &rejection {
-            Rejection::Unknown { .. } => ("FS-PLAN-UNKNOWN", "apply its definition first; `farshore get plans` lists those that are there"),
+            Rejection::Unknown { .. } => {
+                ("FS-PLAN-UNKNOWN", "apply its definition first; `farshore get plans` lists those that are there")
+            }
             Rejection::Empty { .. } => ("FS-PLAN-EMPTY", "name at least one replica under steps"),
             Rejection::Twice { .. } => ("FS-PLAN-TWICE", "name each replica once"),
             Rejection::NoConcurrency { .. } => ("FS-PLAN-CONCURRENCY", "use 1 or more; 10 is the default"),

@@ -9,8 +9,8 @@ use farshore_schemas::messages::replica::{Event, Rest, Side, Step, Transition};
 use farshore_schemas::messages::{Epoch, Message, Refused, broker, host, mover, session};
 use farshore_schemas::units::Timestamp;
 
-/// What a host answers when it has no VM of that name.
-pub(super) const NO_VM: &str = "FS-HOST-NO-VM";
+/// What a host answers when it has no VM of that name: its actor's code and its driver's.
+const NO_VM: [&str; 2] = ["FS-HOST-NO-VM", "FS-HOST-VM-MISSING"];
 
 /// A turn, when the transition under way waits for this step.
 fn waiting<'a>(
@@ -128,7 +128,7 @@ pub(super) fn powered_off(
             turn.log(Event::GuestOff { side, mover: mover.clone(), at });
             finish::stopped(&mut turn, side);
         }
-        Some(failure) if failure.code == NO_VM && side == Side::Source => match transition {
+        Some(failure) if NO_VM.contains(&failure.code.as_str()) && side == Side::Source => match transition {
             Transition::Failback | Transition::Switch => failback::create(&mut turn, mover),
             // What is not there does not run.
             Transition::UndoFailback => {

@@ -15,27 +15,21 @@ pub(super) fn evolve(state: &mut State, event: &Event) {
     }
 }
 
-#[expect(
-    clippy::wildcard_enum_match_arm,
-    reason = "a replica's first event is PointOpened; a log that says otherwise changes nothing"
-)]
 fn begin(state: &mut State, event: &Event) {
-    match event {
-        Event::PointOpened { protection, session, point, .. } => {
-            let epoch = Epoch { counter: 0, site: protection.origin.site.clone(), frame: Seq(0) };
-            *state = State::Known(Box::new(Known {
-                protection: protection.clone(),
-                points: Vec::new(),
-                keep: 0,
-                right: Right { epoch, holder: Some(Side::Source) },
-                next_task: 0,
-                rounds: 0,
-                working: None,
-                production: Production { may_run: true, ..Production::default() },
-                phase: receiving(session, point),
-            }));
-        }
-        _ => {}
+    // A log that begins otherwise is not one of ours and changes nothing.
+    if let Event::PointOpened { protection, session, point, .. } = event {
+        let epoch = Epoch { counter: 0, site: protection.origin.site.clone(), frame: Seq(0) };
+        *state = State::Known(Box::new(Known {
+            protection: protection.clone(),
+            points: Vec::new(),
+            keep: 0,
+            right: Right { epoch, holder: Some(Side::Source) },
+            next_task: 0,
+            rounds: 0,
+            working: None,
+            production: Production { may_run: true, ..Production::default() },
+            phase: receiving(session, point),
+        }));
     }
 }
 

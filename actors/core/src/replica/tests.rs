@@ -1,1 +1,5 @@
+//! `world` answers what a replica sends, well or badly; `rules` are sentences, `random` throws anything at it.
 
+mod random;
+mod rules;
+mod world;

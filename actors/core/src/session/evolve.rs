@@ -13,30 +13,24 @@ pub(super) fn evolve(state: &mut State, event: &Event) {
     }
 }
 
-#[expect(
-    clippy::wildcard_enum_match_arm,
-    reason = "a session's first event is Begun; a log that says otherwise changes nothing"
-)]
 fn begin(state: &mut State, event: &Event) {
-    match event {
-        Event::Begun { job, spec, retry, at, until } => {
-            *state = State::Begun(Box::new(Run {
-                job: job.clone(),
-                spec: spec.as_ref().clone(),
-                retry: *retry,
-                begun: *at,
-                phase: Phase::Starting { until: *until },
-                attempt: 1,
-                next_task: 0,
-                hosts: BTreeMap::new(),
-                access: Access::None,
-                brokers: BTreeSet::new(),
-                vms: BTreeMap::new(),
-                moved: Default::default(),
-                failure: None,
-            }));
-        }
-        _ => {}
+    // A log that begins otherwise is not one of ours and changes nothing.
+    if let Event::Begun { job, spec, retry, at, until } = event {
+        *state = State::Begun(Box::new(Run {
+            job: job.clone(),
+            spec: spec.as_ref().clone(),
+            retry: *retry,
+            begun: *at,
+            phase: Phase::Starting { until: *until },
+            attempt: 1,
+            next_task: 0,
+            hosts: BTreeMap::new(),
+            access: Access::None,
+            brokers: BTreeSet::new(),
+            vms: BTreeMap::new(),
+            moved: Default::default(),
+            failure: None,
+        }));
     }
 }
 
