@@ -32,11 +32,23 @@ const RECONNECT: Duration = Duration::from_millis(100);
 /// What goes over the socket, each as a length (u32, little-endian) and that many bytes of MessagePack.
 #[derive(Debug, Serialize, Deserialize)]
 enum Frame {
-    Publish { subject: String, payload: serde_bytes::ByteBuf },
-    Subscribe { id: u64, subscription: String },
-    Message { id: u64, subject: String, payload: serde_bytes::ByteBuf },
+    Publish {
+        subject: String,
+        payload: serde_bytes::ByteBuf,
+    },
+    Subscribe {
+        id: u64,
+        subscription: String,
+    },
+    Message {
+        id: u64,
+        subject: String,
+        payload: serde_bytes::ByteBuf,
+    },
     /// Answered by the same, once everything sent before it was taken.
-    Ping { id: u64 },
+    Ping {
+        id: u64,
+    },
 }
 
 async fn read_frame(stream: &mut (impl AsyncReadExt + Unpin)) -> io::Result<Frame> {
@@ -287,7 +299,9 @@ impl Bus for SocketBus {
         let (waiting, answer) = tokio::sync::oneshot::channel();
         locked(&self.joined.pings).insert(id, waiting);
         self.send(Frame::Ping { id }, "a flush")?;
-        answer.await.map_err(|_| BusError::Down { what: "a flush".to_owned(), servers: self.path.display().to_string() })
+        answer
+            .await
+            .map_err(|_| BusError::Down { what: "a flush".to_owned(), servers: self.path.display().to_string() })
     }
 
     fn connected(&self) -> watch::Receiver<Link> {
