@@ -21,24 +21,24 @@ use std::time::{Duration, Instant};
 
 /// What is measured and how much of it.
 #[derive(Debug, Clone)]
-pub struct Plan {
+pub(crate) struct Plan {
     /// A folder on the disk that is measured; a temporary one is made in it and removed.
-    pub folder: PathBuf,
+    pub(crate) folder: PathBuf,
     /// Appends of one writer, and raw writes one by one.
-    pub single: u64,
+    pub(crate) single: u64,
     /// Appends of all writers together, and frames in raw groups.
-    pub many: u64,
+    pub(crate) many: u64,
     /// How many write at once.
-    pub writers: u64,
+    pub(crate) writers: u64,
     /// Frames in the log that is opened.
-    pub opened: u64,
+    pub(crate) opened: u64,
     /// Entries in its view.
-    pub entries: u64,
+    pub(crate) entries: u64,
 }
 
 impl Plan {
     /// What the figures in the README are from.
-    pub fn full(folder: &Path) -> Plan {
+    pub(crate) fn full(folder: &Path) -> Plan {
         Plan {
             folder: folder.to_owned(),
             single: 20_000,
@@ -52,7 +52,7 @@ impl Plan {
 
 /// Why nothing was measured.
 #[derive(Debug, thiserror::Error)]
-pub enum BenchError {
+pub(crate) enum BenchError {
     /// The disk said no.
     #[error("FS-BENCH-IO: the measurement stopped: {0}")]
     Io(#[from] io::Error),
@@ -74,7 +74,7 @@ pub enum BenchError {
 ///
 /// # Errors
 /// [`BenchError`].
-pub fn run(plan: &Plan) -> Result<Value, BenchError> {
+pub(crate) fn run(plan: &Plan) -> Result<Value, BenchError> {
     let folder = tempfile::tempdir_in(&plan.folder)?;
     let frame_len = Maker::new().next().bytes.len();
     let raw_single = raw(&folder.path().join("raw"), frame_len, plan.single, 1)?;

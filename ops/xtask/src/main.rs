@@ -1,9 +1,14 @@
 //! The project's own checks and rigs: `cargo xtask tidy` and, beside it, the crash rig and the benchmarks. Run by
 //! `ops/test.sh`, and so by CI.
 
+mod bench_decide;
+mod bench_log;
 mod tidy;
 
 use clap::{Parser, Subcommand};
+use std::error::Error;
+use std::io::Write;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 #[derive(Debug, Parser)]
@@ -21,10 +26,38 @@ enum Verb {
         #[arg(long)]
         bless: bool,
     },
+    /// Measures, and prints one JSON document.
+    #[command(subcommand)]
+    Bench(Bench),
+}
+
+#[derive(Debug, Subcommand)]
+enum Bench {
+    /// The event log beside the raw limit of its disk, deciding end to end, and folding and deciding again.
+    Log {
+        /// A folder on the disk to be measured.
+        #[arg(long, default_value = "target")]
+        folder: PathBuf,
+    },
 }
 
 fn main() -> ExitCode {
     match Arguments::parse().verb {
         Verb::Tidy { bless } => tidy::run(bless),
+        Verb::Bench(Bench::Log { folder }) => print(bench(&folder)),
     }
+}
+
+fn bench(folder: &Path) -> Result<String, Box<dyn Error>> {
+    let log = bench_log::run(&bench_log::Plan::full(folder))?;
+    let decide = bench_decide::run(&bench_decide::Plan::full(folder))?;
+    Ok(serde_json::to_string_pretty(&serde_json::json!({ "log": log, "decide": decide }))?)
+}
+
+fn print(outcome: Result<String, Box<dyn Error>>) -> ExitCode {
+    let told = match &outcome {
+        Ok(text) => writeln!(std::io::stdout(), "{text}"),
+        Err(error) => writeln!(std::io::stderr(), "{error}"),
+    };
+    if outcome.is_ok() && told.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
