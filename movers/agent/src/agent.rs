@@ -59,14 +59,13 @@ impl Agent {
         let acks = bus.subscribe(&acks, capacity).await?;
         let (inputs, outlet) = mpsc::channel();
         let parts = Parts { config, bus, listener, listening, lock };
-        let (begun, ended, facts) = parts.begin(&home, (inputs.clone(), outlet))?;
-        let waiting = begun.waiting;
+        let begun = parts.begin(&home, (inputs.clone(), outlet))?;
+        let Begun { thread, waiting, ended, endpoint, metrics } = begun;
         let forwarders = [inbox, acks]
             .into_iter()
             .map(|subscription| tokio::spawn(forward(subscription, inputs.clone(), waiting.clone())))
             .collect();
-        let (endpoint, metrics) = facts;
-        Ok(Agent { endpoint, listening, metrics, inputs, engine: Some(begun.thread), ended, forwarders })
+        Ok(Agent { endpoint, listening, metrics, inputs, engine: Some(thread), ended, forwarders })
     }
 
     /// Its data channel, as its hello tells it.
@@ -178,13 +177,15 @@ struct Parts {
 struct Begun {
     thread: JoinHandle<()>,
     waiting: Arc<AtomicUsize>,
+    ended: oneshot::Receiver<Result<(), AgentError>>,
+    endpoint: Endpoint,
+    metrics: Arc<Metrics>,
 }
 
-type Ended = oneshot::Receiver<Result<(), AgentError>>;
 type Inputs = (mpsc::Sender<Input>, mpsc::Receiver<Input>);
 
 impl Parts {
-    fn begin(self, home: &Path, inputs: Inputs) -> Result<(Begun, Ended, (Endpoint, Arc<Metrics>)), AgentError> {
+    fn begin(self, home: &Path, inputs: Inputs) -> Result<Begun, AgentError> {
         let Parts { config, bus, listener, listening, lock } = self;
         let secrets = Secrets::open(&config.data.join("secrets"), config.name.as_str())?;
         let endpoint = Endpoint {
@@ -247,7 +248,7 @@ impl Parts {
                 let _ = tell.send(end);
             })
             .map_err(threads)?;
-        Ok((Begun { thread, waiting }, ended, (endpoint, metrics)))
+        Ok(Begun { thread, waiting, ended, endpoint, metrics })
     }
 }
 

@@ -151,9 +151,10 @@ impl Engine {
         let mut records: Vec<Record> = Vec::new();
         let mut rest = Vec::new();
         for action in actions {
-            match action {
-                Action::Persist(record) => records.push(record),
-                other => rest.push(other),
+            if let Action::Persist(record) = action {
+                records.push(record);
+            } else {
+                rest.push(action);
             }
         }
         self.log.append(&records)?;

@@ -43,11 +43,16 @@ pub(crate) enum LinkError {
 
 impl From<std::io::Error> for LinkError {
     fn from(error: std::io::Error) -> Self {
-        match error.kind() {
-            ErrorKind::UnexpectedEof | ErrorKind::ConnectionReset | ErrorKind::BrokenPipe => LinkError::Closed,
-            ErrorKind::WouldBlock | ErrorKind::TimedOut => LinkError::Idle,
-            ErrorKind::InvalidData => LinkError::Handshake(error.to_string()),
-            _ => LinkError::Io(error),
+        let kind = error.kind();
+        if matches!(kind, ErrorKind::UnexpectedEof | ErrorKind::ConnectionReset | ErrorKind::BrokenPipe) {
+            LinkError::Closed
+        } else if matches!(kind, ErrorKind::WouldBlock | ErrorKind::TimedOut) {
+            LinkError::Idle
+        } else if kind == ErrorKind::InvalidData {
+            // What TLS says of bytes that do not fit.
+            LinkError::Handshake(error.to_string())
+        } else {
+            LinkError::Io(error)
         }
     }
 }

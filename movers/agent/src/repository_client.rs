@@ -55,21 +55,35 @@ fn greet(task: &Task, endpoint: &Endpoint, hello: &Hello) -> TaskResult<Link> {
     let peer = (endpoint.address.as_str(), endpoint.fingerprint);
     let mut link = Link::connect(&shared.secrets, peer, &shared.metrics, &task.stop)?;
     link.send(hello)?;
-    match link.receive()? {
-        Answer::Welcome => Ok(link),
-        Answer::Failed(failure) => Err(TaskError::Failed(failure)),
-        other => Err(unexpected(&other)),
+    let answer = link.receive()?;
+    if let Answer::Failed(failure) = answer {
+        return Err(TaskError::Failed(failure));
     }
+    if answer == Answer::Welcome { Ok(link) } else { Err(unexpected(&answer)) }
 }
 
 fn unexpected(answer: &Answer) -> TaskError {
-    let said: String = format!("{answer:?}").chars().take(60).collect();
+    let said = match answer {
+        Answer::Welcome => "Welcome",
+        Answer::Chunks { .. } => "Chunks",
+        Answer::Have { .. } => "Have",
+        Answer::Done => "Done",
+        Answer::Got { .. } => "Got",
+        Answer::List { .. } => "List",
+        Answer::Map { .. } => "Map",
+        Answer::NoMap => "NoMap",
+        Answer::Failed(_) => "Failed",
+    };
     TaskError::Failed(failure(
         "FS-AGENT-PROTOCOL",
         format!("the repository's agent answered something that does not fit: {said}"),
         "bring both agents to the same version",
         false,
     ))
+}
+
+fn done(answer: &Answer) -> TaskResult<()> {
+    if *answer == Answer::Done { Ok(()) } else { Err(unexpected(answer)) }
 }
 
 impl<'a> RepositoryClient<'a> {
@@ -92,10 +106,8 @@ impl<'a> RepositoryClient<'a> {
 
     fn ask_once(&mut self, ask: &Ask) -> TaskResult<Answer> {
         self.link.send(ask)?;
-        match self.link.receive()? {
-            Answer::Failed(failure) => Err(TaskError::Failed(failure)),
-            answer => Ok(answer),
-        }
+        let answer = self.link.receive()?;
+        if let Answer::Failed(failure) = answer { Err(TaskError::Failed(failure)) } else { Ok(answer) }
     }
 
     /// Asks something that may be asked twice: if the channel broke, on a new one.
@@ -118,21 +130,18 @@ impl<'a> RepositoryClient<'a> {
         let mut list = DiskManifest { size: ByteCount(0), checksum: Digest::default(), chunks: Vec::new() };
         loop {
             let from = list.chunks.len() as u64;
-            match self.ask(&Ask::Chunks { point: point.clone(), disk: disk.clone(), from })? {
-                Answer::Chunks { size, checksum, total, ids } => {
-                    let (parts, rest) = ids.as_chunks::<32>();
-                    let end = from + parts.len() as u64;
-                    let fits = size <= MAX_DISK && total == farshore_format::chunks_in(size) && end <= total;
-                    if !fits || !rest.is_empty() || (parts.is_empty() && end < total) {
-                        return Err(unexpected(&Answer::Chunks { size, checksum, total, ids: Vec::new() }));
-                    }
-                    (list.size, list.checksum) = (ByteCount(size), checksum);
-                    list.chunks.extend(parts.iter().copied().map(ChunkId));
-                    if end == total {
-                        return Ok(list);
-                    }
-                }
-                other => return Err(unexpected(&other)),
+            let answer = self.ask(&Ask::Chunks { point: point.clone(), disk: disk.clone(), from })?;
+            let Answer::Chunks { size, checksum, total, ids } = &answer else { return Err(unexpected(&answer)) };
+            let (parts, rest) = ids.as_chunks::<32>();
+            let end = from + parts.len() as u64;
+            let fits = *size <= MAX_DISK && *total == farshore_format::chunks_in(*size) && end <= *total;
+            if !fits || !rest.is_empty() || (parts.is_empty() && end < *total) {
+                return Err(unexpected(&answer));
+            }
+            (list.size, list.checksum) = (ByteCount(*size), *checksum);
+            list.chunks.extend(parts.iter().copied().map(ChunkId));
+            if end == *total {
+                return Ok(list);
             }
         }
     }
@@ -140,45 +149,40 @@ impl<'a> RepositoryClient<'a> {
     /// Which of these chunks are stored.
     pub(crate) fn have(&mut self, ids: &[ChunkId]) -> TaskResult<Vec<bool>> {
         let raw = ids.iter().flat_map(|id| id.0).collect();
-        match self.ask(&Ask::Have { ids: raw })? {
-            Answer::Have { stored } if stored.len() == ids.len() => Ok(stored.iter().map(|byte| *byte == 1).collect()),
-            other => Err(unexpected(&other)),
+        let answer = self.ask(&Ask::Have { ids: raw })?;
+        let Answer::Have { stored } = &answer else { return Err(unexpected(&answer)) };
+        if stored.len() != ids.len() {
+            return Err(unexpected(&answer));
         }
+        Ok(stored.iter().map(|byte| *byte == 1).collect())
     }
 
     /// Stores chunks that fit one message.
     pub(crate) fn put(&mut self, chunks: Vec<crate::proto::Stored>) -> TaskResult<()> {
-        match self.ask(&Ask::Put { chunks })? {
-            Answer::Done => Ok(()),
-            other => Err(unexpected(&other)),
-        }
+        done(&self.ask(&Ask::Put { chunks })?)
     }
 
     /// Fetches chunks: the first of those asked for, at least one.
     pub(crate) fn get(&mut self, ids: &[ChunkId]) -> TaskResult<Vec<crate::proto::Stored>> {
         let raw = ids.iter().flat_map(|id| id.0).collect();
-        match self.ask(&Ask::Get { ids: raw })? {
-            Answer::Got { chunks } if !chunks.is_empty() && chunks.len() <= ids.len() => {
-                let named = chunks.iter().zip(ids).all(|(chunk, id)| chunk.id.0 == id.0);
-                if named { Ok(chunks) } else { Err(unexpected(&Answer::Got { chunks: Vec::new() })) }
-            }
-            other => Err(unexpected(&other)),
+        let answer = self.ask(&Ask::Get { ids: raw })?;
+        let Answer::Got { chunks } = answer else { return Err(unexpected(&answer)) };
+        let named = chunks.iter().zip(ids).all(|(chunk, id)| chunk.id.0 == id.0);
+        if chunks.is_empty() || chunks.len() > ids.len() || !named {
+            return Err(unexpected(&Answer::Got { chunks: Vec::new() }));
         }
+        Ok(chunks)
     }
 
     /// Stores a disk's chunk list and answers its digest.
     pub(crate) fn store_manifest(&mut self, manifest: &DiskManifest) -> TaskResult<Digest> {
         for part in manifest.chunks.chunks(PART / 32) {
             let ids = part.iter().flat_map(|id| id.0).collect();
-            match self.ask_once(&Ask::ListPart { ids })? {
-                Answer::Done => {}
-                other => return Err(unexpected(&other)),
-            }
+            done(&self.ask_once(&Ask::ListPart { ids })?)?;
         }
-        match self.ask_once(&Ask::StoreList { size: manifest.size.0, checksum: manifest.checksum })? {
-            Answer::List { manifest } => Ok(manifest),
-            other => Err(unexpected(&other)),
-        }
+        let answer = self.ask_once(&Ask::StoreList { size: manifest.size.0, checksum: manifest.checksum })?;
+        let Answer::List { manifest } = answer else { return Err(unexpected(&answer)) };
+        Ok(manifest)
     }
 
     /// The digests of a replica's point, if they are there and sound.
@@ -191,19 +195,18 @@ impl<'a> RepositoryClient<'a> {
         let mut file: Vec<u8> = Vec::new();
         loop {
             let (replica, from) = (store.replica.clone(), file.len() as u64);
-            match self.ask(&Ask::Digests { replica, point: point.clone(), disk: disk.clone(), from })? {
-                Answer::NoMap => return Ok(None),
-                Answer::Map { total, bytes } => {
-                    let end = from + bytes.len() as u64;
-                    if total > farshore_format::blocks_in(MAX_DISK) * 16 || end > total || bytes.is_empty() {
-                        return Err(unexpected(&Answer::Map { total, bytes: Vec::new() }));
-                    }
-                    file.extend_from_slice(&bytes);
-                    if end == total {
-                        return Ok(DigestMap::decode(&file, ByteCount(MAX_DISK)).ok());
-                    }
-                }
-                other => return Err(unexpected(&other)),
+            let answer = self.ask(&Ask::Digests { replica, point: point.clone(), disk: disk.clone(), from })?;
+            if answer == Answer::NoMap {
+                return Ok(None);
+            }
+            let Answer::Map { total, bytes } = &answer else { return Err(unexpected(&answer)) };
+            let end = from + bytes.len() as u64;
+            if *total > farshore_format::blocks_in(MAX_DISK) * 16 || end > *total || bytes.is_empty() {
+                return Err(unexpected(&answer));
+            }
+            file.extend_from_slice(bytes);
+            if end == *total {
+                return Ok(DigestMap::decode(&file, ByteCount(MAX_DISK)).ok());
             }
         }
     }
@@ -211,16 +214,10 @@ impl<'a> RepositoryClient<'a> {
     /// Keeps the digests of a disk of the point that was just made.
     pub(crate) fn store_digests(&mut self, store: &DigestStore, disk: &DiskName, map: &DigestMap) -> TaskResult<()> {
         for part in map.encode().chunks(PART) {
-            match self.ask_once(&Ask::MapPart { bytes: part.to_vec() })? {
-                Answer::Done => {}
-                other => return Err(unexpected(&other)),
-            }
+            done(&self.ask_once(&Ask::MapPart { bytes: part.to_vec() })?)?;
         }
         let keep = store.base.iter().chain([&store.point]).cloned().collect();
         let (replica, point) = (store.replica.clone(), store.point.clone());
-        match self.ask_once(&Ask::StoreMap { replica, point, disk: disk.clone(), keep })? {
-            Answer::Done => Ok(()),
-            other => Err(unexpected(&other)),
-        }
+        done(&self.ask_once(&Ask::StoreMap { replica, point, disk: disk.clone(), keep })?)
     }
 }

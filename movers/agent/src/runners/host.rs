@@ -71,11 +71,9 @@ pub(super) fn power_off(task: &Task, host: &Name, vm: &VmName) -> TaskResult<Out
     let lock = task.shared.power_lock(host, vm);
     let _alone = lock.lock().unwrap_or_else(PoisonError::into_inner);
     let folder = task.shared.host(host)?;
-    match folder.power_off(vm) {
-        // A VM that is gone does not run. That the host itself is there was checked.
-        Ok(_) | Err(farshore_hosts::HostError::VmMissing { .. }) => Ok(Outcome::Done),
-        Err(error) => Err(error.into()),
-    }
+    // A VM that is gone is said to be gone (FS-HOST-VM-MISSING): a failback then makes it again.
+    folder.power_off(vm)?;
+    Ok(Outcome::Done)
 }
 
 pub(super) fn create_vm(task: &Task, (host, vm): Vm<'_>, disks: &[DiskFacts], origin: &VmRef) -> TaskResult<Outcome> {

@@ -20,7 +20,7 @@ use std::time::Instant;
 
 /// What a connection found when it asked for a receiving task.
 enum Claim {
-    Work(Task),
+    Work(Box<Task>),
     Done { checksum: Digest, written: u64 },
     No(Failure),
 }
@@ -94,14 +94,15 @@ fn claim(shared: &Arc<Shared>, link: &Link, id: &TaskId) -> Claim {
         Phase::Busy => not_open("is being sent to on another connection"),
         Phase::Waiting(_) => {
             receiving.phase = Phase::Busy;
-            Claim::Work(Task::new(shared.clone(), receiving.order.clone(), receiving.stop.clone()))
+            let (order, stop) = (receiving.order.clone(), receiving.stop.clone());
+            Claim::Work(Box::new(Task::new(shared.clone(), order, stop)))
         }
     }
 }
 
 /// What is written to.
 enum Sink {
-    Store(DiskWriter),
+    Store(Box<DiskWriter>),
     Image { file: File, what: String, written: u64 },
 }
 
@@ -135,7 +136,7 @@ impl Sink {
                 store.begin_point(making, std::slice::from_ref(disk))?;
                 let map = store.digest_map(&disk.name)?;
                 let writer = store.writer(making, &disk.name)?;
-                Ok((Sink::Store(writer), map, point(disk.name.clone(), disk.size)))
+                Ok((Sink::Store(Box::new(writer)), map, point(disk.name.clone(), disk.size)))
             }
             DiskSink::VmDisk(disk, size) => {
                 let what = format!("disk {} of VM {}", disk.disk, disk.vm);

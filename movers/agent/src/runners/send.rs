@@ -142,10 +142,8 @@ fn unexpected(reply: &Reply) -> TaskError {
 }
 
 fn replied(link: &mut Link) -> TaskResult<Reply> {
-    match link.receive()? {
-        Reply::Failed(failure) => Err(TaskError::Failed(failure)),
-        reply => Ok(reply),
-    }
+    let reply = link.receive()?;
+    if let Reply::Failed(failure) = reply { Err(TaskError::Failed(failure)) } else { Ok(reply) }
 }
 
 impl Sender<'_> {

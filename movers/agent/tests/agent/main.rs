@@ -1,5 +1,8 @@
 //! Whole agents in one process, over the in-process bus and real sockets.
 
+#[cfg(test)]
 mod data;
+#[cfg(test)]
 mod memory;
+#[cfg(test)]
 mod support;

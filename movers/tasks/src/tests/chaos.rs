@@ -125,13 +125,15 @@ impl World {
             2 | 3 if !self.to_agent.is_empty() => {
                 // Kept as often as taken: doubled, and out of order.
                 let at = usize::from(pick) % self.to_agent.len();
-                let wire = if pick % 3 == 0 { self.to_agent[at].clone() } else { self.to_agent.swap_remove(at) };
+                let wire =
+                    if pick.is_multiple_of(3) { self.to_agent[at].clone() } else { self.to_agent.swap_remove(at) };
                 let actions = self.agent.receive(wire, self.now);
                 self.act(actions, survive);
             }
             4 | 5 if !self.to_control.is_empty() => {
                 let at = usize::from(pick) % self.to_control.len();
-                let wire = if pick % 3 == 0 { self.to_control[at].clone() } else { self.to_control.swap_remove(at) };
+                let wire =
+                    if pick.is_multiple_of(3) { self.to_control[at].clone() } else { self.to_control.swap_remove(at) };
                 // A third is lost.
                 if pick % 7 > 1 {
                     self.control_takes(wire);
@@ -156,7 +158,7 @@ impl World {
     /// The bus is well again: everything comes to its end.
     fn settle(&mut self) {
         for _ in 0..200 {
-            for envelope in self.script[self.acked as usize..].to_vec() {
+            for envelope in self.script.clone().into_iter().skip(self.acked as usize) {
                 let actions = self.agent.receive(Wire::Deliver(Box::new(envelope)), self.now);
                 self.act(actions, usize::MAX);
             }

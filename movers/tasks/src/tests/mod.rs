@@ -107,13 +107,8 @@ impl Agent {
     }
 
     fn keep(&mut self, actions: Vec<Action>) -> Vec<Action> {
-        let (records, rest) = actions.into_iter().partition(|action| matches!(action, Action::Persist(_)));
-        let records: Vec<Action> = records;
-        self.records.extend(records.into_iter().filter_map(|action| match action {
-            Action::Persist(record) => Some(record),
-            _ => None,
-        }));
-        rest
+        self.records.extend(persisted(&actions));
+        actions.into_iter().filter(|action| !matches!(action, Action::Persist(_))).collect()
     }
 
     /// Control's next message; what follows, records left out.
@@ -150,34 +145,30 @@ impl Agent {
     }
 }
 
+pub(super) fn persisted(actions: &[Action]) -> Vec<Record> {
+    let record = |action: &Action| if let Action::Persist(record) = action { Some(record.clone()) } else { None };
+    actions.iter().filter_map(record).collect()
+}
+
 /// The codes and kinds of what is said to owners.
 pub(super) fn outcomes(actions: &[Action]) -> Vec<String> {
     use farshore_schemas::messages::host;
-    let said = |action: &Action| match action {
-        Action::Send(Envelope { body: Some(Message::Host(host::Command::TaskEnded { outcome, .. })), .. }) => {
-            Some(match outcome {
-                Outcome::Failed(failure) => failure.code.clone(),
-                other => format!("{other:?}"),
-            })
-        }
-        _ => None,
+    let said = |action: &Action| {
+        let Action::Send(envelope) = action else { return None };
+        let Some(Message::Host(host::Command::TaskEnded { outcome, .. })) = &envelope.body else { return None };
+        let failed = if let Outcome::Failed(failure) = outcome { Some(failure.code.clone()) } else { None };
+        Some(failed.unwrap_or_else(|| format!("{outcome:?}")))
     };
     actions.iter().filter_map(said).collect()
 }
 
 pub(super) fn starts(actions: &[Action]) -> Vec<u64> {
-    let started = |action: &Action| match action {
-        Action::Start(order) => Some(order.task.ordinal),
-        _ => None,
-    };
+    let started = |action: &Action| if let Action::Start(order) = action { Some(order.task.ordinal) } else { None };
     actions.iter().filter_map(started).collect()
 }
 
 pub(super) fn acks(actions: &[Action]) -> Vec<u64> {
-    let acked = |action: &Action| match action {
-        Action::Ack(Wire::Ack { number, .. }) => Some(*number),
-        _ => None,
-    };
+    let acked = |action: &Action| if let Action::Ack(Wire::Ack { number, .. }) = action { Some(*number) } else { None };
     actions.iter().filter_map(acked).collect()
 }
 
@@ -186,9 +177,6 @@ pub(super) fn is_fork(actions: &[Action]) -> bool {
 }
 
 pub(super) fn ended_in(record: &Record) -> Vec<TaskId> {
-    let ended = |fact: &Fact| match fact {
-        Fact::Ended { task, .. } => Some(task.clone()),
-        _ => None,
-    };
+    let ended = |fact: &Fact| if let Fact::Ended { task, .. } = fact { Some(task.clone()) } else { None };
     record.facts.iter().filter_map(ended).collect()
 }

@@ -58,19 +58,13 @@ fn control_that_was_put_back_gets_a_new_incarnation_and_its_old_lineage_is_refus
     assert_eq!(outcomes(&actions), ["Done"], "the new control lost the answer");
     assert!(is_fork(&agent.take(said(CONTROL, 4, power_on(2, None)))));
     let renewed = agent.table.renew(Lineage([4; 16]), NOW);
-    let said: Vec<(u64, Lineage)> = renewed
-        .iter()
-        .filter_map(|action| match action {
-            Action::Send(envelope) => Some((envelope.number, envelope.channel.lineage)),
-            _ => None,
-        })
-        .collect();
+    let sent = |action: &Action| {
+        if let Action::Send(envelope) = action { Some((envelope.number, envelope.channel.lineage)) } else { None }
+    };
+    let said: Vec<(u64, Lineage)> = renewed.iter().filter_map(sent).collect();
     assert_eq!(said, [(1, Lineage([4; 16])), (1, Lineage([4; 16]))], "hello and the answer, numbered anew");
     let mut record = agent.records.clone();
-    record.extend(renewed.into_iter().filter_map(|action| match action {
-        Action::Persist(record) => Some(record),
-        _ => None,
-    }));
+    record.extend(persisted(&renewed));
     assert_eq!(TaskTable::rebuild(&identity(), &record).unwrap().state(), agent.table.state());
 }
 
@@ -115,17 +109,19 @@ fn a_raised_epoch_is_durable_before_it_is_enforced_and_stops_what_it_overtakes()
     let mut agent = Agent::serving();
     agent.hear(power_on(1, Some((1, "hq"))));
     let actions = agent.table.receive(Wire::Deliver(Box::new(said(CONTROL, 4, power_on(2, Some((2, "dr")))))), NOW);
-    let order: Vec<&str> = actions
-        .iter()
-        .map(|action| match action {
-            Action::Persist(_) => "persist",
-            Action::Ack(_) => "ack",
-            Action::Fence { .. } => "fence",
-            Action::Stop(_) => "stop",
-            Action::Start(_) => "start",
-            _ => "other",
-        })
-        .collect();
+    let what = |action: &Action| match action {
+        Action::Persist(_) => "persist",
+        Action::Ack(_) => "ack",
+        Action::Fence { .. } => "fence",
+        Action::Stop(_) => "stop",
+        Action::Start(_) => "start",
+        Action::Send(_)
+        | Action::ServeHost { .. }
+        | Action::ServeRepository { .. }
+        | Action::Refuse(_)
+        | Action::Renew => "other",
+    };
+    let order: Vec<&str> = actions.iter().map(what).collect();
     assert_eq!(order, ["persist", "ack", "fence", "stop", "start"]);
 }
 
