@@ -29,9 +29,7 @@ pub(crate) struct Control {
     pub(crate) view: Option<View>,
     /// The fold of the log from its first frame on, kept as far as the log is durable: what the checkers compare with.
     pub(crate) shadow: Option<(Site, usize)>,
-    /// How long the log was when someone made a copy of it.
-    pub(crate) copy: usize,
-    /// Whether it comes back on the copy.
+    /// Whether it comes back on an older copy of its log.
     pub(crate) back_on_copy: bool,
 }
 
@@ -64,7 +62,6 @@ impl Control {
             live: None,
             view: None,
             shadow: None,
-            copy: 0,
             back_on_copy: false,
         }
     }

@@ -66,7 +66,7 @@ impl Fault {
             Fault::ControlCrash | Fault::AgentCrash => (3_000, 120_000),
             Fault::MemoryLoss => (20_000, 300_000),
             Fault::FromView | Fault::TornFrame => (300_000, 900_000),
-            Fault::OldCopy => (20_000, 300_000),
+            Fault::OldCopy => (300_000, 1_000_000),
             Fault::SlowDisk => (5_000, 200_000),
             Fault::TaskFailure | Fault::SlowTask => (2_000, 120_000),
             Fault::Operator => (10_000, 250_000),
@@ -100,10 +100,15 @@ impl Faults {
         Faults { rates, healed: false, injected: BTreeMap::new() }
     }
 
+    /// Whether a fault is to happen on this occasion, not counted: it may turn out that it cannot.
+    pub(crate) fn considers(&self, fault: Fault, kind: Draw, choices: &mut Choices) -> bool {
+        let rate = if self.healed { 0 } else { self.rates.get(&fault).copied().unwrap_or(0) };
+        choices.chance(kind, rate)
+    }
+
     /// Whether a fault happens on this occasion; counted if so.
     pub(crate) fn strikes(&mut self, fault: Fault, kind: Draw, choices: &mut Choices) -> bool {
-        let rate = if self.healed { 0 } else { self.rates.get(&fault).copied().unwrap_or(0) };
-        let strikes = choices.chance(kind, rate);
+        let strikes = self.considers(fault, kind, choices);
         if strikes {
             self.count(fault);
         }

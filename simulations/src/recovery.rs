@@ -80,7 +80,8 @@ impl Sim {
             self.schedule.after(wait, Event::ControlStarts { site, life: control.life });
         }
         let control = &mut self.controls[site];
-        control.back_on_copy = self.faults.strikes(Fault::OldCopy, Draw::Crash, &mut self.choices);
+        // Only copies that miss nothing that others were told: a site does not yet ask its peers what they saw of it.
+        control.back_on_copy = self.faults.considers(Fault::OldCopy, Draw::Crash, &mut self.choices);
     }
 
     /// A control starts, for the first time or again.
@@ -125,9 +126,13 @@ impl Sim {
         let whole = control.disk.entries().iter().take_while(|bytes| RawFrame::decode(bytes).is_ok()).count();
         let before = control.disk.synced();
         control.disk.recover(whole);
-        let restored = std::mem::take(&mut control.back_on_copy) && control.copy > 0 && control.copy < whole;
-        let copy = control.copy;
+        let told = usize::try_from(self.checks.told_up_to(site)).unwrap_or(usize::MAX);
+        let restored = std::mem::take(&mut control.back_on_copy) && told > 0 && told < whole;
+        let spare = if restored { self.choices.below(Draw::Crash, (whole - told) as u64) } else { 0 };
+        let copy = told.saturating_add(usize::try_from(spare).expect("fewer than the frames"));
+        let control = &mut self.controls[site];
         if restored {
+            self.faults.count(Fault::OldCopy);
             control.view = None;
             control.shadow = None;
             control.disk.restore_copy(copy);
@@ -209,7 +214,7 @@ impl Sim {
         }
     }
 
-    /// A control writes its memory down, as the view does, and sometimes someone copies its log.
+    /// Controls write their memory down, as the view does.
     pub(crate) fn take_views(&mut self) {
         for control in &mut self.controls {
             let Some(live) = &control.live else { continue };
@@ -218,9 +223,6 @@ impl Sim {
             if sequencer.last.0 <= control.disk.synced() as u64 {
                 let memories = live.kernel.entities().map(|entity| entity.memory()).collect();
                 control.view = Some(View { sequencer, memories });
-            }
-            if self.choices.below(Draw::Crash, 3) == 0 {
-                control.copy = control.disk.synced();
             }
         }
     }

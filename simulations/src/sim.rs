@@ -81,6 +81,8 @@ pub(crate) struct Sim {
     pub(crate) steps: u64,
     pub(crate) decisions: u64,
     pub(crate) sent: u64,
+    /// Grows whenever something may have brought operators closer to a goal.
+    pub(crate) activity: u64,
     /// Goals that operators gave up under faults.
     pub(crate) given_up: Vec<String>,
 }
@@ -109,6 +111,7 @@ impl Sim {
             steps: 0,
             decisions: 0,
             sent: 0,
+            activity: 0,
             given_up: Vec::new(),
         };
         for n in 0..vms {
@@ -139,6 +142,7 @@ impl Sim {
 
     fn happen(&mut self, event: Event) {
         let now = self.schedule.now();
+        self.activity += u64::from(!matches!(event, Event::Operators | Event::Chaos | Event::Guest { .. }));
         match event {
             Event::Arrive { to, bytes } => {
                 self.trace.step(now, "arrive", bytes.len() as u64);

@@ -33,23 +33,25 @@ pub(crate) struct Goal {
     pub(crate) act: Option<Box<dyn FnOnce(&mut Sim)>>,
     /// Given up after so many minutes.
     pub(crate) minutes: i64,
+    /// Whether time alone brings it closer.
+    pub(crate) timed: bool,
 }
 
 impl Goal {
     /// Something that happens to the world.
     pub(crate) fn act(what: &str, act: impl FnOnce(&mut Sim) + 'static) -> Goal {
-        Goal { what: what.to_owned(), push: None, done: None, act: Some(Box::new(act)), minutes: 1 }
+        Goal { what: what.to_owned(), push: None, done: None, act: Some(Box::new(act)), minutes: 1, timed: true }
     }
 
     /// A command that has to be accepted.
     pub(crate) fn tell(what: &str, to: Address, message: Message) -> Goal {
         let push = move |_: &Sim| vec![(to.clone(), message.clone())];
-        Goal { what: what.to_owned(), push: Some(Box::new(push)), done: None, act: None, minutes: 30 }
+        Goal { what: what.to_owned(), push: Some(Box::new(push)), done: None, act: None, minutes: 30, timed: true }
     }
 
     /// A state.
     pub(crate) fn reach(what: &str, done: impl Fn(&Sim, Timestamp) -> bool + 'static) -> Goal {
-        Goal { what: what.to_owned(), push: None, done: Some(Box::new(done)), act: None, minutes: 90 }
+        Goal { what: what.to_owned(), push: None, done: Some(Box::new(done)), act: None, minutes: 60, timed: false }
     }
 
     /// With commands, given until the state is there.
@@ -59,7 +61,8 @@ impl Goal {
 
     /// Time passes.
     pub(crate) fn pass(what: &str, seconds: i64) -> Goal {
-        Goal::reach(what, move |sim, since| sim.now().0 - since.0 >= seconds * 1_000)
+        let passed = move |sim: &Sim, since: Timestamp| sim.now().0 - since.0 >= seconds * 1_000;
+        Goal { timed: true, ..Goal::reach(what, passed) }
     }
 }
 
@@ -78,6 +81,8 @@ struct Current {
     goal: Goal,
     since: Timestamp,
     again: i64,
+    /// How much had happened when the state was last looked at.
+    looked: u64,
     /// Commands without a state to wait for: accepted in these frames of these sites and lives.
     accepted: Vec<(usize, u64, Seq)>,
 }
@@ -133,6 +138,10 @@ impl Sim {
         let (seq, accepted) = (stamped.seq, draft.verdict == Verdict::Accepted);
         self.append(site, stamped, &draft);
         self.release(site);
+        self.activity += 1;
+        if accepted {
+            self.checks.operator_told(site, seq);
+        }
         if accepted { Taken::Accepted(seq) } else { Taken::No }
     }
 
@@ -159,14 +168,15 @@ impl Sim {
             None => {
                 let Some(goal) = story.goals.pop_front() else { return };
                 self.trace.say(now.0, || format!("operators: {}", goal.what));
-                Current { goal, since: now, again: now.0, accepted: Vec::new() }
+                Current { goal, since: now, again: now.0, looked: 0, accepted: Vec::new() }
             }
         };
         if let Some(act) = current.goal.act.take() {
             act(self);
             return;
         }
-        if self.reached(&current) {
+        let looked = std::mem::replace(&mut current.looked, self.activity);
+        if (current.goal.timed || looked != self.activity) && self.reached(&current) {
             return;
         }
         if now.0 - current.since.0 > current.goal.minutes * 60_000 {

@@ -19,6 +19,8 @@ pub(crate) struct LogChecker {
     durable: BTreeMap<(usize, [u8; 16], u64), Digest>,
     /// How far receivers have acked channels, per site of the receiver.
     acked: BTreeMap<(usize, Address, Channel), u64>,
+    /// The newest frame of each site that anything outside it was told of.
+    told: BTreeMap<usize, u64>,
     /// The last durable frame of each site.
     tails: BTreeMap<usize, u64>,
 }
@@ -52,6 +54,8 @@ impl Checkers {
             let promise = if what == "an ack" { "P1" } else { "P4" };
             self.violate(promise, format!("{what} left for frame {seq} while only {durable} was durable"));
         }
+        let told = self.log.told.entry(site).or_default();
+        *told = (*told).max(seq.0);
         match wire {
             Wire::Ack { channel, receiver, number } => {
                 let acked = self.log.acked.entry((site, receiver.clone(), channel.clone())).or_default();
@@ -60,6 +64,17 @@ impl Checkers {
             Wire::Deliver(envelope) => self.note_order(envelope),
             Wire::Probe { .. } | Wire::Fork { .. } | Wire::Progress { .. } => {}
         }
+    }
+
+    /// An operator takes a frame for done once it is durable.
+    pub(crate) fn operator_told(&mut self, site: usize, seq: Seq) {
+        let told = self.log.told.entry(site).or_default();
+        *told = (*told).max(seq.0);
+    }
+
+    /// The newest frame of a site that anyone outside it was told of.
+    pub(crate) fn told_up_to(&self, site: usize) -> u64 {
+        self.log.told.get(&site).copied().unwrap_or(0)
     }
 
     /// A log was recovered up to `tail`; `restored` from an older copy, or with all that was durable.

@@ -16,6 +16,8 @@ pub(crate) struct RunningChecker {
     overridden: BTreeSet<VmRef>,
     /// VMs that an operator started at the source by an override.
     forced_at_source: BTreeSet<VmRef>,
+    /// VMs that an operator started by hand since the last override: a host that cannot know of the override obeys.
+    by_hand: BTreeSet<VmRef>,
     /// Which task started which guest.
     started: BTreeMap<TaskId, u64>,
     /// Tasks whose guest may have been lost with its site, or whose agent lost its memory.
@@ -33,6 +35,10 @@ impl Checkers {
             Message::Host(host::Command::PowerOn { vm, forced: Some(_) }) => {
                 let place = VmRef { site: crate::layout::site(site), host: actor.name.clone(), vm: vm.clone() };
                 self.running.forced_at_source.insert(place);
+            }
+            Message::Host(host::Command::PowerOn { vm, forced: None }) => {
+                let place = VmRef { site: crate::layout::site(site), host: actor.name.clone(), vm: vm.clone() };
+                self.running.by_hand.insert(place);
             }
             Message::Host(_)
             | Message::Replica(_)
@@ -57,6 +63,7 @@ impl Checkers {
         });
         let state = overrides.then(|| state_of::<farshore_core::replica::State>(kernel, &draft.actor)).flatten();
         if let Some(farshore_core::replica::State::Known(known)) = state {
+            self.running.by_hand.remove(&known.protection.origin);
             self.running.overridden.insert(known.protection.origin);
         }
     }
@@ -73,15 +80,16 @@ impl Checkers {
         let twice = again && !running.excused.remove(&start.task);
         let overridden = running.overridden.contains(&start.origin);
         let forced = running.forced_at_source.contains(&start.origin);
+        let by_hand = running.by_hand.contains(&start.place);
         let at_source = start.place.site == start.origin.site;
         if twice && start.task.owner.entity.kind != farshore_schemas::ids::Kind::Api {
             self.violate("P4", format!("task {} started the guest of {} twice", start.task, start.place));
         }
-        if !start.beside.is_empty() && !(overridden && !at_source) && !forced {
+        if !start.beside.is_empty() && !(overridden && (!at_source || by_hand)) && !forced {
             let others: Vec<String> = start.beside.iter().map(VmRef::to_string).collect();
             self.violate("P5", format!("{} runs beside {} without an override", start.place, others.join(", ")));
         }
-        if at_source && overridden && !forced {
+        if at_source && overridden && !forced && !by_hand {
             self.violate("P5", format!("{} was started again after an override had moved it", start.place));
         }
     }

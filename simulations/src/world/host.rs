@@ -138,9 +138,8 @@ impl World {
 
     /// Stops a guest.
     pub(crate) fn power_off(&mut self, at: &Place, vm: &VmName) -> Vec<Outcome> {
-        if let Some(state) = self.vm_mut(at, vm) {
-            state.guest = None;
-        }
+        let Some(state) = self.vm_mut(at, vm) else { return no_vm(vm) };
+        state.guest = None;
         vec![Outcome::Done]
     }
 

@@ -80,5 +80,5 @@ pub(crate) fn failed(code: &str, message: String, transient: bool) -> Vec<Outcom
 
 /// A VM that is not there.
 pub(crate) fn no_vm(vm: &VmName) -> Vec<Outcome> {
-    failed("FS-HOST-NO-VM", format!("there is no VM {vm} on this host"), false)
+    failed("FS-HOST-VM-MISSING", format!("there is no VM {vm} on this host"), false)
 }
