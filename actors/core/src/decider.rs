@@ -10,6 +10,7 @@ use std::fmt;
 
 /// What an actor is asked to decide on.
 #[derive(Debug, Clone, PartialEq)]
+#[expect(clippy::large_enum_variant, reason = "an input is made once per decision and moved, never kept in numbers")]
 pub enum Input<C> {
     /// A command, from whoever `Context::from` says.
     Command(C),

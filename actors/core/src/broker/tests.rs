@@ -48,11 +48,9 @@ fn granted(slot: &str, mover: &str, reasons: &[&str]) -> Message {
 
 /// Who was granted what, by a decision's events.
 fn grants(events: &[Event]) -> Vec<(String, String, String)> {
-    let of = |event: &Event| match event {
-        Event::SlotGranted { holder, slot, mover, .. } => {
-            Some((holder.entity.name.to_string(), slot.to_string(), mover.to_string()))
-        }
-        _ => None,
+    let of = |event: &Event| {
+        let Event::SlotGranted { holder, slot, mover, .. } = event else { return None };
+        Some((holder.entity.name.to_string(), slot.to_string(), mover.to_string()))
     };
     events.iter().filter_map(of).collect()
 }
@@ -225,7 +223,7 @@ proptest! {
             let (from, command) = match op {
                 0 => (format!("hq:mover/{mover}"), mover_is(&mover, Some(spec(u32::from(with), &[Role::Source])), true)),
                 1 if with == 0 => (format!("hq:mover/{mover}"), mover_is(&mover, None, false)),
-                1 | 2 | 3 => (holder, request(&slot, must.as_deref(), priority)),
+                1..=3 => (holder, request(&slot, must.as_deref(), priority)),
                 4 => (holder, release(&slot)),
                 _ => (holder.clone(), Command::ReleaseAll { holder: address(&holder) }),
             };

@@ -14,6 +14,8 @@ mod power;
 #[cfg(test)]
 mod random_tests;
 mod reads;
+#[cfg(test)]
+mod reads_tests;
 mod rejection;
 mod rights;
 #[cfg(test)]

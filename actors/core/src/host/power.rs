@@ -42,7 +42,7 @@ pub(super) fn order_start(
     context: &Context,
 ) {
     let spec = TaskSpec::PowerOn { host: me(context).clone(), vm: vm.clone() };
-    draft.order(spec, Some(fence), Work::Start { vm: vm.clone(), asker });
+    draft.order_within(limits::START, (spec, Some(fence)), Work::Start { vm: vm.clone(), asker });
 }
 
 pub(super) fn order_stop(

@@ -21,7 +21,7 @@ fn end_one(given: &Given<Host>, which: u8, how: u8) -> Option<Command> {
         (_, 0) => failed(),
         (_, 1) => Outcome::Cancelled,
         (TaskSpec::Discover { .. }, 2) => inventory(&[facts("db", false)], false),
-        (TaskSpec::Discover { .. }, _) => inventory(&[facts("web", how % 2 == 0), facts("db", false)], true),
+        (TaskSpec::Discover { .. }, _) => inventory(&[facts("web", how.is_multiple_of(2)), facts("db", false)], true),
         (TaskSpec::SnapshotBegin { .. }, _) => Outcome::Snapshot { disks: disks(), taken: Timestamp(1) },
         _ => Outcome::Done,
     };

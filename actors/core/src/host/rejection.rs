@@ -252,7 +252,7 @@ impl Rejection {
                 ("FS-HOST-NOT-DISCOVERED", "wait until the first listing is complete; check that its agent runs")
             }
             Rejection::Discovering { .. } => ("FS-HOST-DISCOVERING", WAIT),
-            Rejection::VmUnknown { .. } => ("FS-HOST-VM-UNKNOWN", "list the host's VMs anew, or correct the name"),
+            Rejection::VmUnknown { .. } => ("FS-HOST-NO-VM", "list the host's VMs anew, or correct the name"),
             Rejection::VmExists { .. } => ("FS-HOST-VM-EXISTS", "choose another name"),
             Rejection::VmBeingMade { .. } => ("FS-HOST-VM-BEING-MADE", WAIT),
             Rejection::Reading { .. } => ("FS-HOST-READING", "end that reading first"),

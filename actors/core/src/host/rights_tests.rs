@@ -14,10 +14,8 @@ fn who_runs() -> Message {
 }
 
 fn refusal(given: &crate::decider::Decision<Event>) -> String {
-    match &given.sends[0].body {
-        Message::Refused(refused) => refused.refusal.code.clone(),
-        body => panic!("{body:?}"),
-    }
+    let Message::Refused(refused) = &given.sends[0].body else { panic!("{given:?}") };
+    refused.refusal.code.clone()
 }
 
 #[test]

@@ -1,6 +1,6 @@
-//! Fixtures, the table of every state and input, definition, discovery and reads. Rights and power are beside this file.
+//! Fixtures, the table of every state and input, definition, discovery. Reads, rights and power are beside this file.
 
-use super::{DISCOVERY_EVERY, Defined, Host, RETRY_AFTER, ReadStatus, State};
+use super::{DISCOVERY_EVERY, Defined, Host, RETRY_AFTER, State};
 use crate::decider::Input;
 use crate::testing::*;
 use farshore_schemas::ids::{Seq, TaskId, VmRef};
@@ -248,15 +248,15 @@ ready: UNKNOWN ok ok ok ok ok ok
 ready-of-another: UNKNOWN NOT-MY-MOVER NOT-MY-MOVER NOT-MY-MOVER NOT-MY-MOVER NOT-MY-MOVER NOT-MY-MOVER
 list: UNKNOWN NOT-DISCOVERED ok ok ok ok ok
 list-for-plan: UNKNOWN ASKER-KIND ASKER-KIND ASKER-KIND ASKER-KIND ASKER-KIND ASKER-KIND
-read: UNKNOWN VM-UNKNOWN READING ok ok ok ok
-read-unknown: UNKNOWN VM-UNKNOWN VM-UNKNOWN VM-UNKNOWN VM-UNKNOWN VM-UNKNOWN VM-UNKNOWN
+read: UNKNOWN NO-VM READING ok ok ok ok
+read-unknown: UNKNOWN NO-VM NO-VM NO-VM NO-VM NO-VM NO-VM
 read-by-job: UNKNOWN ASKER-KIND ASKER-KIND ASKER-KIND ASKER-KIND ASKER-KIND ASKER-KIND
 end-read: ok ok ok ok ok ok ok
 create: UNKNOWN ok ok ok ok ok ok
 create-there: UNKNOWN ok VM-EXISTS VM-EXISTS VM-EXISTS VM-EXISTS VM-EXISTS
 create-there-for-replica: UNKNOWN ok ok ok ok ok ok
 create-by-job: UNKNOWN ASKER-KIND ASKER-KIND ASKER-KIND ASKER-KIND ASKER-KIND ASKER-KIND
-protect: UNKNOWN VM-UNKNOWN ok ok ok ok ok
+protect: UNKNOWN NO-VM ok ok ok ok ok
 protect-for-another: UNKNOWN NOT-THE-REPLICA NOT-THE-REPLICA NOT-THE-REPLICA NOT-THE-REPLICA NOT-THE-REPLICA NOT-THE-REPLICA
 unprotect: UNKNOWN NOT-PROTECTED NOT-PROTECTED ok ok ok ok
 release: UNKNOWN ok ok ok ok ok ok
@@ -267,15 +267,15 @@ stop-guest: UNKNOWN ok ok ok ok ok ok
 stop-guest-old: UNKNOWN ok ok ok EPOCH-OLD EPOCH-OLD ok
 epoch-is-yours: UNKNOWN NOT-ASKED NOT-ASKED NOT-ASKED NOT-ASKED NOT-ASKED ok
 epoch-is-not-yours: UNKNOWN ok ok ok ok ok ok
-power-on: UNKNOWN VM-UNKNOWN ALREADY-ON ALREADY-ON BUSY NOT-YOURS ASKING
-power-on-db: UNKNOWN VM-UNKNOWN ok ok ok ok ok
-power-on-forced: UNKNOWN VM-UNKNOWN ALREADY-ON ALREADY-ON BUSY ok ok
-power-off: UNKNOWN VM-UNKNOWN ok ok BUSY ALREADY-OFF ALREADY-OFF
-power-off-db: UNKNOWN VM-UNKNOWN ALREADY-OFF ALREADY-OFF ALREADY-OFF ALREADY-OFF ALREADY-OFF
-write: UNKNOWN VM-UNKNOWN ok ok ok GUEST-OFF GUEST-OFF
+power-on: UNKNOWN NO-VM ALREADY-ON ALREADY-ON BUSY NOT-YOURS ASKING
+power-on-db: UNKNOWN NO-VM ok ok ok ok ok
+power-on-forced: UNKNOWN NO-VM ALREADY-ON ALREADY-ON BUSY ok ok
+power-off: UNKNOWN NO-VM ok ok BUSY ALREADY-OFF ALREADY-OFF
+power-off-db: UNKNOWN NO-VM ALREADY-OFF ALREADY-OFF ALREADY-OFF ALREADY-OFF ALREADY-OFF
+write: UNKNOWN NO-VM ok ok ok GUEST-OFF GUEST-OFF
 ended-unknown: UNKNOWN TASK-UNKNOWN TASK-UNKNOWN TASK-UNKNOWN TASK-UNKNOWN TASK-UNKNOWN TASK-UNKNOWN
 ended-by-another: UNKNOWN NOT-MY-AGENT NOT-MY-AGENT NOT-MY-AGENT NOT-MY-AGENT NOT-MY-AGENT NOT-MY-AGENT
-observed: UNKNOWN VM-UNKNOWN ok ok ok ok ok
+observed: UNKNOWN NO-VM ok ok ok ok ok
 observed-by-another: UNKNOWN NOT-MY-AGENT NOT-MY-AGENT NOT-MY-AGENT NOT-MY-AGENT NOT-MY-AGENT NOT-MY-AGENT
 register-refused: REFUSAL-UNEXPECTED ok ok ok ok ok ok
 read-refused: REFUSAL-UNEXPECTED REFUSAL-UNEXPECTED ok REFUSAL-UNEXPECTED REFUSAL-UNEXPECTED REFUSAL-UNEXPECTED REFUSAL-UNEXPECTED
@@ -375,70 +375,4 @@ fn a_session_is_told_the_vms_that_it_asked_for_and_that_are_there() {
     let told = session::Command::VmsListed { mover: name("m1"), vms: vec![facts("db", false)] };
     let asked = Command::ListVms { vms: vec![vm("db"), vm("gone")] };
     listed().from(S1).when(asked).then(&[], &[(S1, Message::Session(told))]);
-}
-
-fn begin(ordinal: u64) -> Message {
-    let (host, vm, snapshot) = (name("h1"), vm("web"), name(&format!("snap-{ordinal}")));
-    run(ordinal, Some((web(), epoch(0, "hq"))), TaskSpec::SnapshotBegin { host, vm, snapshot })
-}
-
-fn end(ordinal: u64, snapshot: u64) -> Message {
-    let (host, vm, snapshot) = (name("h1"), vm("web"), name(&format!("snap-{snapshot}")));
-    run(ordinal, Some((web(), epoch(0, "hq"))), TaskSpec::SnapshotEnd { host, vm, snapshot })
-}
-
-fn frozen() -> Outcome {
-    Outcome::Snapshot { disks: disks(), taken: Timestamp(5) }
-}
-
-fn prepare() -> Command {
-    Command::PrepareRead { vm: vm("web") }
-}
-
-fn end_read() -> Command {
-    Command::EndRead { vm: vm("web") }
-}
-
-#[test]
-fn each_reader_has_a_snapshot_of_its_own() {
-    let given = listed().from(S1).when(prepare()).sent(&[(AGENT, begin(1))]);
-    let given = given.from(S2).when(prepare()).sent(&[(AGENT, begin(2))]);
-    let told =
-        session::Command::ReadPrepared { vm: vm("web"), snapshot: name("snap-2"), disks: disks(), taken: Timestamp(5) };
-    let given = given.from(AGENT).when(ended(2, frozen())).sent(&[(S2, Message::Session(told))]);
-    let given = given.from(S2).when(end_read()).sent(&[(AGENT, end(3, 2))]).when_from(AGENT, ended(3, Outcome::Done));
-    let readers = &state(&given).reads[&vm("web")].0;
-    assert_eq!(readers.keys().map(ToString::to_string).collect::<Vec<_>>(), [S1]);
-}
-
-#[test]
-fn a_reading_that_ends_before_it_began_is_let_go_once_it_has() {
-    let given = listed().when_from(S1, prepare()).from(S1).when(end_read()).sent(&[]);
-    let given = given.from(AGENT).when(ended(1, frozen())).sent(&[(AGENT, end(2, 1))]);
-    assert!(state(&given.when_from(AGENT, ended(2, Outcome::Done))).reads.is_empty());
-}
-
-#[test]
-fn a_snapshot_that_could_not_be_made_is_reported() {
-    let told = session::Command::HostFailed { vm: vm("web"), failure: failure() };
-    let given = listed().when_from(S1, prepare()).from(AGENT).when(ended(1, failed()));
-    assert!(state(&given.sent(&[(S1, Message::Session(told))])).reads.is_empty());
-}
-
-#[test]
-fn a_snapshot_that_could_not_be_let_go_is_let_go_later() {
-    let ready = listed().when_from(S1, prepare()).when_from(AGENT, ended(1, frozen()));
-    let given = ready.when_from(S1, end_read()).when_from(AGENT, ended(2, failed()));
-    let again = given.context.now.after(RETRY_AFTER);
-    assert_eq!(state(&given).reads[&vm("web")].0[&address(S1)].status, ReadStatus::EndDelayed { again });
-    let given = wake_when_due(given);
-    assert!(state(&given.when_from(AGENT, ended(3, Outcome::Done))).reads.is_empty());
-}
-
-#[test]
-fn a_reader_that_refuses_its_snapshot_does_not_keep_it() {
-    let ready = listed().when_from(S1, prepare()).from(AGENT).when(ended(1, frozen()));
-    let told = ready.decision().sends[0].body.clone();
-    let given = ready.accepted().from(S1).when_input(refused_by(S1, told, "FS-SESSION-UNKNOWN"));
-    given.sent(&[(AGENT, end(2, 1))]);
 }

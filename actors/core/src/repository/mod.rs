@@ -11,6 +11,8 @@ mod decide;
 mod evolve;
 mod points;
 #[cfg(test)]
+mod points_tests;
+#[cfg(test)]
 mod random_tests;
 mod rejection;
 #[cfg(test)]
