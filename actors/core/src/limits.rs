@@ -12,6 +12,9 @@ pub const POWER: Millis = Millis::from_mins(20);
 /// An order to stop or start a guest at another site is not acted on after this: before [`POWER`] ends, so that it does
 /// not come into effect behind the back of whoever gave it up.
 pub const POWER_ORDER: Millis = Millis::from_mins(15);
+/// An agent does not start a guest later than this after its host was granted the right: with [`POWER_ORDER`] for the grant's
+/// way it is over before [`POWER`] ends, so that a host that was lost in between does not start it when it returns.
+pub const START: Millis = Millis::from_mins(4);
 /// For a slot: other sessions may hold all of them for hours.
 pub const SLOT: Millis = Millis::from_mins(12 * 60);
 /// For cancelled tasks to end.

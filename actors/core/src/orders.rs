@@ -160,6 +160,14 @@ impl<'a, E, W> Draft<'a, E, W> {
         self.order_as(Order { task, fence, expires: None, spec }, work);
     }
 
+    /// A new order that the agent does not begin later than `span` from now.
+    pub(crate) fn order_within(&mut self, span: Millis, (spec, fence): (TaskSpec, Option<(VmRef, Epoch)>), work: W) {
+        let task = self.context.task(self.next);
+        self.next += 1;
+        let expires = Some(self.context.now.after(span));
+        self.order_as(Order { task, fence, expires, spec }, work);
+    }
+
     /// An order under an id that it had before.
     pub(crate) fn order_as(&mut self, order: Order, work: W) {
         if self.known {

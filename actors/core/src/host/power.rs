@@ -3,6 +3,7 @@
 use super::decide::{HostDraft, draft, from_my_agent, host_failed, known, me};
 use super::{Defined, Rejection, inventory, itself, rights};
 use crate::decider::{Context, Decision};
+use crate::limits;
 use crate::orders::Open;
 use farshore_schemas::ids::{Address, Kind, VmName, VmRef};
 use farshore_schemas::messages::agent::{DiskFacts, Failure, TaskSpec};

@@ -8,7 +8,9 @@ use farshore_schemas::messages::agent::{Outcome, TaskSpec};
 use farshore_schemas::messages::host::{Command, Event};
 use farshore_schemas::units::Timestamp;
 use proptest::prelude::*;
-use std::collections::BTreeMap;
+use proptest::strategy::ValueTree;
+use proptest::test_runner::TestRunner;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// How the agent ends one of the open orders.
 fn end_one(given: &Given<Host>, which: u8, how: u8) -> Option<Command> {
@@ -31,7 +33,7 @@ fn end_one(given: &Given<Host>, which: u8, how: u8) -> Option<Command> {
 fn step(given: &Given<Host>, (op, a, b): (u8, u8, u8)) -> Option<(&'static str, Command)> {
     let replica = if a % 2 == 0 { R1 } else { "xx:replica/r2" };
     let site = if a % 2 == 0 { "dr" } else { "xx" };
-    let epoch = epoch(u64::from(b), site);
+    let epoch = super::tests::epoch(u64::from(b), site);
     let web_vm = || vm("web");
     let protector: Address = address(replica);
     Some(match op {
@@ -44,6 +46,7 @@ fn step(given: &Given<Host>, (op, a, b): (u8, u8, u8)) -> Option<(&'static str, 
         6 => (replica, Command::Release { vm: web_vm(), epoch }),
         7 => (replica, Command::Grant { vm: web_vm(), origin: web(), epoch, power_on: a > 2 }),
         8 => (replica, Command::StopGuest { vm: web_vm(), origin: web(), epoch }),
+        9 if b == 0 => (replica, Command::EpochIs { vm: web_vm(), epoch: super::tests::epoch(0, "hq"), yours: a > 2 }),
         9 => (replica, Command::EpochIs { vm: web_vm(), epoch, yours: a > 2 }),
         10 => (OPS, Command::PowerOn { vm: web_vm(), forced: if a > 2 { forced() } else { None } }),
         11 => (OPS, Command::PowerOff { vm: web_vm() }),
@@ -62,35 +65,92 @@ fn counters(state: &State) -> BTreeMap<VmRef, u64> {
     rights.iter().map(|(origin, right)| (origin.clone(), right.epoch.counter)).collect()
 }
 
-proptest! {
-    /// Whatever comes in whatever order: no panic, the fold holds, a known epoch never falls, and a guest is started only under
-    /// the newest epoch, with the right here, and never while a replica's answer is awaited.
-    #[test]
-    fn random_commands(ops in proptest::collection::vec((0u8..22, 0u8..6, 0u8..6), 0..120)) {
-        let mut now = listed();
-        for op in ops {
-            if op == (1, 0, 0) {
-                now = wake_when_due(now);
-                continue;
-            }
-            let Some((from, command)) = step(&now, op) else { continue };
-            let before = counters(&now.state);
-            let then = now.from(from).when(command);
-            let events: Vec<Event> = then.decided.iter().flat_map(|decision| decision.events.clone()).collect();
-            now = then.whatever();
-            let after = counters(&now.state);
-            for (origin, counter) in &before {
-                prop_assert!(after.get(origin) >= Some(counter), "{origin} fell from {counter}");
-            }
-            for event in &events {
-                let Event::Ordered { order, .. } = event else { continue };
-                let TaskSpec::PowerOn { vm, .. } = &order.spec else { continue };
-                let host = state(&now);
-                let (origin, epoch) = order.fence.clone().expect("a start is fenced");
-                prop_assert_eq!(epoch.counter, host.right(&origin, &now.context).epoch.counter);
-                prop_assert!(host.may_run(vm, &now.context));
-                prop_assert!(!host.asked.contains_key(vm));
-            }
+/// What histories must reach for their checks to mean something.
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Reached {
+    Started,
+    StartedAfterAnswer,
+    FoundDown,
+    Forced,
+    Conflict,
+    LowerRefused,
+}
+
+/// Plays a history and holds P5 at each step: a known epoch never falls, and a guest is started only under the newest epoch,
+/// with the right here, and never while a replica's answer is awaited.
+fn play(ops: Vec<(u8, u8, u8)>, reached: &mut BTreeSet<Reached>) -> Result<(), TestCaseError> {
+    let mut now = listed();
+    for op in ops {
+        if op == (1, 0, 0) {
+            now = wake_when_due(now);
+            continue;
+        }
+        let Some((from, command)) = step(&now, op) else { continue };
+        let before = counters(&now.state);
+        let then = now.from(from).when(command);
+        if then.outcome() == "FS-HOST-EPOCH-OLD" {
+            reached.insert(Reached::LowerRefused);
+        }
+        let events: Vec<Event> = then.decided.iter().flat_map(|decision| decision.events.clone()).collect();
+        now = then.whatever();
+        let after = counters(&now.state);
+        for (origin, counter) in &before {
+            prop_assert!(after.get(origin) >= Some(counter), "{} fell from {}", origin, counter);
+        }
+        let answered = events.iter().any(|event| matches!(event, Event::EpochLearned { .. }));
+        for event in &events {
+            started_by_right(&now, event)?;
+            note(event, answered, reached);
         }
     }
+    Ok(())
+}
+
+fn started_by_right(now: &Given<Host>, event: &Event) -> Result<(), TestCaseError> {
+    let Event::Ordered { order, .. } = event else { return Ok(()) };
+    let TaskSpec::PowerOn { vm, .. } = &order.spec else { return Ok(()) };
+    let host = state(now);
+    let (origin, epoch) = order.fence.clone().expect("a start is fenced");
+    prop_assert_eq!(epoch.counter, host.right(&origin, &now.context).epoch.counter);
+    prop_assert!(host.may_run(vm, &now.context));
+    prop_assert!(!host.asked.contains_key(vm));
+    Ok(())
+}
+
+fn note(event: &Event, answered: bool, reached: &mut BTreeSet<Reached>) {
+    if matches!(event, Event::Ordered { order, .. } if matches!(order.spec, TaskSpec::PowerOn { .. })) {
+        reached.insert(if answered { Reached::StartedAfterAnswer } else { Reached::Started });
+    }
+    if matches!(event, Event::GuestFoundDown { .. }) {
+        reached.insert(Reached::FoundDown);
+    }
+    if matches!(event, Event::RightForced { .. }) {
+        reached.insert(Reached::Forced);
+    }
+    if matches!(event, Event::EpochConflict { .. }) {
+        reached.insert(Reached::Conflict);
+    }
+}
+
+fn histories() -> impl Strategy<Value = Vec<(u8, u8, u8)>> {
+    proptest::collection::vec((0u8..22, 0u8..6, 0u8..6), 0..120)
+}
+
+proptest! {
+    /// Whatever comes in whatever order: no panic, the fold holds, and P5.
+    #[test]
+    fn random_commands(ops in histories()) {
+        play(ops, &mut BTreeSet::new())?;
+    }
+}
+
+/// The histories reach what they are to hold.
+#[test]
+fn random_commands_reach_every_guard() {
+    let mut runner = TestRunner::deterministic();
+    let mut reached = BTreeSet::new();
+    for _ in 0..1024 {
+        play(histories().new_tree(&mut runner).unwrap().current(), &mut reached).unwrap();
+    }
+    assert_eq!(reached.len(), 6, "only {reached:?}");
 }

@@ -63,7 +63,10 @@ pub(super) fn epoch(counter: u64, site_name: &str) -> Epoch {
 }
 
 pub(super) fn run(ordinal: u64, fence: Option<(VmRef, Epoch)>, spec: TaskSpec) -> Message {
-    let order = Order { task: task(ordinal), fence, expires: None, spec };
+    // A guest is not started later than this.
+    let starts = matches!(spec, TaskSpec::PowerOn { .. });
+    let expires = starts.then(|| Timestamp(1_000_000).after(crate::limits::START));
+    let order = Order { task: task(ordinal), fence, expires, spec };
     Message::Agent(agent::Command::Run(Box::new(order)))
 }
 
