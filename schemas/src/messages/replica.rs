@@ -401,6 +401,9 @@ pub enum Event {
     OverrideGiven {
         /// The override.
         forced: Override,
+        /// The plan to be answered, when one gave it.
+        #[serde(default)]
+        asker: Option<Address>,
     },
     /// Another transition begins.
     Started {

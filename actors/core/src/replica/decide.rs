@@ -101,7 +101,7 @@ impl<'a> Me<'a> {
     }
 
     /// The plan that asked, when one did.
-    fn asker(&self) -> Option<Address> {
+    pub(super) fn asker(&self) -> Option<Address> {
         (self.context.from.entity.kind == Kind::Plan).then(|| self.context.from.clone())
     }
 

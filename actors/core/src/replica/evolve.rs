@@ -76,7 +76,8 @@ fn fold(known: &mut Known, event: &Event) {
             working(known, |work| work.failover = Some((request.clone(), point.clone())));
             known.right = Right { epoch: epoch.clone(), holder: None };
         }
-        Event::OverrideGiven { forced } => working(known, |work| {
+        Event::OverrideGiven { forced, asker } => working(known, |work| {
+            work.asker = work.asker.take().or_else(|| asker.clone());
             if let Some((request, _)) = &mut work.failover {
                 request.forced = Some(forced.clone());
             }

@@ -204,7 +204,7 @@ pub(super) fn forced_return(me: &Me<'_>, forced: &Override) -> Decided {
         principal: me.context.principal.clone(),
         at: me.context.now,
     });
-    turn.log(Event::OverrideGiven { forced: forced.clone() });
+    turn.log(Event::OverrideGiven { forced: forced.clone(), asker: None });
     run_here(&mut turn);
     Ok(turn.done())
 }

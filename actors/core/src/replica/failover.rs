@@ -97,12 +97,15 @@ fn ask_release(turn: &mut ReplicaTurn<'_>) {
     turn.send_within(&to, Message::Host(host::Command::Release { vm, epoch }), limits::POWER_ORDER);
 }
 
-/// While the source's release is waited for, an override may take its place.
+/// While the source's release is waited for, an override may take its place. A plan that gives it is answered, unless
+/// another one is to be answered already.
 pub(super) fn override_release(me: &Me<'_>, work: &Work, forced: Option<&Override>) -> Decided {
+    let asker = me.asker();
+    let other_plan = work.asker.is_some() && asker.is_some() && work.asker != asker;
     match (&work.wait, forced) {
-        (Some((Step::Release, _)), Some(forced)) => {
+        (Some((Step::Release, _)), Some(forced)) if !other_plan => {
             let mut turn = me.turn();
-            turn.log(Event::OverrideGiven { forced: forced.clone() });
+            turn.log(Event::OverrideGiven { forced: forced.clone(), asker });
             make_working(&mut turn);
             Ok(turn.done())
         }

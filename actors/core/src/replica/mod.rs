@@ -16,6 +16,11 @@ mod points;
 mod rejection;
 mod tasks;
 #[cfg(test)]
+#[expect(
+    clippy::wildcard_enum_match_arm,
+    clippy::type_complexity,
+    reason = "a test names what it looks at and leaves the rest out"
+)]
 mod tests;
 
 pub use rejection::Rejection;

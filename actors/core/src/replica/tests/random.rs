@@ -169,3 +169,42 @@ proptest! {
         prop_assert_eq!(&serde_json::from_str::<State>(&json).unwrap(), &folded, "the state can be shown as JSON");
     }
 }
+
+/// The random worlds are worth something only if they go everywhere: the same acts from a fixed stream of numbers reach
+/// every place of the way there and back, by every way that leads there.
+#[test]
+fn random_worlds_reach_every_place() {
+    let mut ended = std::collections::BTreeSet::new();
+    let mut number = 7u64;
+    for _ in 0..3000 {
+        let mut real = Real::new();
+        real.input(&crate::testing::address(SESSION), Input::Command(open("p0")));
+        real.input(&crate::testing::address(SESSION), Input::Command(seal("p0", 0, 7)));
+        for _ in 0..150 {
+            number = number.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            real.act(u8::try_from((number >> 33) % 40).unwrap());
+        }
+        ended.extend(real.history.iter().filter_map(|event| match event {
+            Event::Ended { transition, rest, failure, .. } => Some((*transition, *rest, failure.is_none())),
+            _ => None,
+        }));
+    }
+    use farshore_schemas::messages::replica::{Rest, Transition};
+    for want in [
+        (Transition::Failover, Rest::Failover, true),
+        (Transition::Failover, Rest::FailedFailover, false),
+        (Transition::Undo, Rest::Ready, true),
+        (Transition::Undo, Rest::Failover, false),
+        (Transition::Failback, Rest::ReadyToSwitch, true),
+        (Transition::Failback, Rest::Failover, false),
+        (Transition::Switch, Rest::Failback, true),
+        (Transition::Switch, Rest::ReadyToSwitch, false),
+        (Transition::Commit, Rest::Ready, true),
+        (Transition::Commit, Rest::Failback, false),
+        (Transition::UndoFailback, Rest::Failover, true),
+        (Transition::UndoFailback, Rest::Failback, false),
+        (Transition::UndoFailback, Rest::ReadyToSwitch, false),
+    ] {
+        assert!(ended.contains(&want), "never {want:?}, only {ended:?}");
+    }
+}

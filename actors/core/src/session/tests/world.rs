@@ -269,16 +269,17 @@ impl World {
     }
 }
 
-/// Releases are never refused (docs/flows.md).
+/// Whether a send is answered. Releases are not (docs/flows.md).
 pub(super) fn unreleased(send: &Send) -> bool {
-    match &send.body {
+    let release = matches!(
+        &send.body,
         Message::Host(host::Command::EndRead { .. })
-        | Message::Broker(broker::Command::ReleaseSlot { .. } | broker::Command::ReleaseAll { .. })
-        | Message::Repository(repository::Command::CloseAccess)
-        | Message::Replica(replica::Command::AbandonPoint { .. })
-        | Message::Job(_) => false,
-        _ => true,
-    }
+            | Message::Broker(broker::Command::ReleaseSlot { .. } | broker::Command::ReleaseAll { .. })
+            | Message::Repository(repository::Command::CloseAccess)
+            | Message::Replica(replica::Command::AbandonPoint { .. })
+            | Message::Job(_)
+    );
+    !release
 }
 
 /// Whatever was asked for was let go exactly once, and the job was told once.
