@@ -5,7 +5,7 @@ use super::{Known, Making, Processing, Rejection, State, failover, finish};
 use crate::decider::Decision;
 use crate::limits;
 use farshore_schemas::ids::{Address, PointId};
-use farshore_schemas::messages::agent::{DiskPoint, Failure, TaskSpec};
+use farshore_schemas::messages::agent::{DiskFacts, DiskPoint, Failure, TaskSpec};
 use farshore_schemas::messages::replica::{Event, FailoverRequest, Protection, Rest, Side, Transition};
 use farshore_schemas::messages::{Message, host, session};
 use farshore_schemas::units::{ByteCount, Timestamp};
@@ -48,10 +48,15 @@ fn check(me: &Me<'_>, wants: &Protection, point: &PointId) -> Result<bool, Rejec
     if !known.points.is_empty() && has.host != wants.host {
         return Err(Rejection::OtherHost { replica, has: has.host.clone(), wants: wants.host.clone() });
     }
-    if !known.points.is_empty() && has.disks != wants.disks {
+    if !known.points.is_empty() && !same_disks(&has.disks, &wants.disks) {
         return Err(Rejection::OtherDisks { replica });
     }
     Ok(has.source_host != wants.source_host)
+}
+
+/// The same disks, in whatever order a host lists them.
+fn same_disks(a: &[DiskFacts], b: &[DiskFacts]) -> bool {
+    a.len() == b.len() && a.iter().all(|disk| b.contains(disk))
 }
 
 fn opened(me: &Me<'_>, protection: Protection, point: &PointId, protect: bool) -> Decision<Event> {
