@@ -106,17 +106,20 @@ fn unfenced_power_on(state: &State, order: &Order) -> Option<Failure> {
     ))
 }
 
+/// Why it is too late for this order. Asked when it comes, and again before it is started after a crash.
+pub(crate) fn overdue(order: &Order, now: Timestamp) -> Option<Failure> {
+    let expires = order.expires.filter(|expires| now > *expires)?;
+    Some(failure(
+        "FS-AGENT-EXPIRED",
+        format!("task {} was to be begun {} ms ago at the latest", order.task, now.since(expires).0),
+        "order it again if it is still wanted",
+        true,
+    ))
+}
+
 /// Why this order is not carried out, if so.
 pub(crate) fn refused(state: &State, order: &Order, now: Timestamp) -> Option<Failure> {
-    if order.expires.is_some_and(|expires| now > expires) {
-        return Some(failure(
-            "FS-AGENT-EXPIRED",
-            format!("task {} came {} ms after it had expired", order.task, now.since(order.expires?).0),
-            "order it again if it is still wanted",
-            true,
-        ));
-    }
-    if let Some(failure) = fenced_off(state, order) {
+    if let Some(failure) = overdue(order, now).or_else(|| fenced_off(state, order)) {
         return Some(failure);
     }
     match needs(&order.spec) {

@@ -188,7 +188,9 @@ impl TaskTable {
             let id = &task.order.task;
             if task.cancelled {
                 batch.end(&task.from, id, vec![Outcome::Cancelled]);
-            } else if let Some(failure) = admission::fenced_off(batch.state, &task.order) {
+            } else if let Some(failure) = admission::overdue(&task.order, now)
+                .or_else(|| admission::fenced_off(batch.state, &task.order))
+            {
                 batch.end(&task.from, id, vec![Outcome::Failed(failure)]);
             } else {
                 served.push(Action::Start(task.order));

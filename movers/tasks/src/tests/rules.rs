@@ -179,6 +179,15 @@ fn after_a_restart_open_tasks_go_on_in_their_order_and_ended_ones_do_not() {
 }
 
 #[test]
+fn after_a_restart_a_task_that_is_too_late_is_not_begun() {
+    let mut agent = Agent::serving();
+    let Command::Run(order) = power_on(1, Some((1, "hq"))) else { panic!("an order") };
+    agent.hear(Command::Run(Box::new(Order { expires: Some(NOW), ..*order })));
+    let actions = agent.table.restart(about(), NOW.after(Millis(1)));
+    assert_eq!((starts(&actions), outcomes(&actions)), (vec![], vec!["FS-AGENT-EXPIRED".to_owned()]));
+}
+
+#[test]
 fn after_a_restart_an_overtaken_task_is_not_gone_on_with() {
     let mut agent = Agent::serving();
     agent.hear(power_on(1, Some((1, "hq"))));
