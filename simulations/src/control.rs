@@ -213,7 +213,7 @@ impl Sim {
         self.decisions += 1;
         self.trace.hash(&stamped.hash.0);
         let now = self.schedule.now();
-        self.trace.say(now, || words(&stamped, draft));
+        self.trace.say(now, || crate::words::of_decision(&stamped, draft));
         self.checks.frame_made(site, &stamped, draft);
         let control = &mut self.controls[site];
         control.disk.append(&stamped.bytes);
@@ -391,23 +391,4 @@ impl Sim {
         }
         self.release(site);
     }
-}
-
-fn words(stamped: &Stamped, draft: &Draft) -> String {
-    use farshore_schemas::frame::Input;
-    let input = match &draft.input {
-        Input::Message(envelope) => format!("{} says {:?}", envelope.from, envelope.body),
-        Input::Poisoned { envelope, panic } => format!("{} poisons it ({panic})", envelope.from),
-        Input::Wake => "wakes".to_owned(),
-        Input::Restarted => "is back".to_owned(),
-        Input::LineageRenewed { reason, .. } => format!("has a new lineage ({reason})"),
-    };
-    let sends: Vec<String> = stamped.sends.iter().map(|(to, entry)| format!("{to}: {:?}", entry.body)).collect();
-    format!(
-        "#{} {}: {input}\n            {:?}\n            -> {}",
-        stamped.seq,
-        draft.actor,
-        draft.verdict,
-        sends.join("\n            -> ")
-    )
 }

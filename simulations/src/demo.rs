@@ -165,6 +165,8 @@ pub(crate) fn goals(sim: &mut Sim) -> Vec<Goal> {
 
 /// hq loses power for good; its VMs' disks may be gone too.
 fn lose_hq(sim: &mut Sim, disks_too: bool) {
+    // A VM whose replication never came to its end would be gone for good.
+    let disks_too = disks_too && (0..sim.vms).all(|n| has_point(sim, n));
     sim.crash_control(HQ, None);
     for agent in (0..AGENTS.len()).filter(|agent| AGENTS[*agent].0 == HQ) {
         sim.crash_agent(agent, None);
@@ -181,6 +183,13 @@ fn lose_hq(sim: &mut Sim, disks_too: bool) {
         host.vms.clear();
     }
     sim.cut_link(None);
+}
+
+fn has_point(sim: &Sim, n: usize) -> bool {
+    match sim.state::<replica::State>(&replica_address(n)) {
+        Some(replica::State::Known(known)) => !known.points.is_empty(),
+        Some(replica::State::New) | None => false,
+    }
 }
 
 fn hq_returns(sim: &mut Sim) {
@@ -227,7 +236,7 @@ fn restore(what: &str, first: u64) -> Goal {
 pub(crate) fn epilogue() -> Vec<Goal> {
     vec![
         Goal::reach("everything comes to rest", |sim, _| at_rest(sim)),
-        Goal::reach("every replica is brought back", |sim, _| rests(sim).iter().all(|rest| settled(*rest)))
+        Goal::reach("every replica is brought back", |sim, _| (0..sim.vms).all(|n| settled(sim, n)))
             .by(|sim| (0..sim.vms).filter_map(|n| bring_back(sim, n)).collect()),
         run_job("back up after all", nightly()),
         run_job("replicate after all", mirror()),
@@ -236,19 +245,39 @@ pub(crate) fn epilogue() -> Vec<Goal> {
     ]
 }
 
-fn settled(rest: Option<Rest>) -> bool {
-    match rest {
-        None | Some(Rest::Ready) => true,
+fn production_is_there(sim: &Sim, n: usize) -> bool {
+    sim.world.hosts.get(&layout::host_a()).is_some_and(|host| host.vms.contains_key(&layout::vm(n)))
+}
+
+fn settled(sim: &Sim, n: usize) -> bool {
+    match rests(sim)[n] {
+        None | Some(Rest::Ready) => production_is_there(sim, n),
         Some(Rest::Failover | Rest::FailedFailover | Rest::ReadyToSwitch | Rest::Failback) => false,
         Some(Rest::PermanentFailover | Rest::Removed) => true,
     }
 }
 
+/// Whether the last thing that was tried with a replica failed.
+fn failed(sim: &Sim, n: usize) -> bool {
+    match sim.state::<replica::State>(&replica_address(n)) {
+        Some(replica::State::Known(known)) => match &known.phase {
+            replica::Phase::Rest { failure, .. } => failure.is_some(),
+            replica::Phase::Processing(_) | replica::Phase::Working(_) => false,
+        },
+        Some(replica::State::New) | None => false,
+    }
+}
+
+/// What operators do to have a VM back where it was: also when it was lost before it was failed over, or after its disks
+/// had been brought back once.
 fn bring_back(sim: &Sim, n: usize) -> Option<(Address, Message)> {
     let command = match rests(sim)[n]? {
-        Rest::Ready | Rest::PermanentFailover | Rest::Removed => return None,
+        Rest::Ready if production_is_there(sim, n) => return None,
+        Rest::Ready => messages::replica::Command::Failover { point: PointChoice::Newest, forced: Some(by_override()) },
+        Rest::PermanentFailover | Rest::Removed => return None,
         Rest::Failover => messages::replica::Command::Failback,
         Rest::FailedFailover => messages::replica::Command::UndoFailover,
+        Rest::ReadyToSwitch if failed(sim, n) => messages::replica::Command::UndoFailback,
         Rest::ReadyToSwitch => messages::replica::Command::Switch,
         Rest::Failback => messages::replica::Command::CommitFailback,
     };

@@ -62,14 +62,14 @@ impl Fault {
     const fn range(self) -> (Ppm, Ppm) {
         match self {
             Fault::Drop | Fault::Double | Fault::Delay => (1_000, 150_000),
-            Fault::LinkDown => (5_000, 200_000),
-            Fault::ControlCrash | Fault::AgentCrash => (3_000, 120_000),
+            Fault::LinkDown => (3_000, 100_000),
+            Fault::ControlCrash | Fault::AgentCrash => (2_000, 60_000),
             Fault::MemoryLoss => (20_000, 300_000),
             Fault::FromView | Fault::TornFrame => (300_000, 900_000),
             Fault::OldCopy => (300_000, 1_000_000),
             Fault::SlowDisk => (5_000, 200_000),
             Fault::TaskFailure | Fault::SlowTask => (2_000, 120_000),
-            Fault::Operator => (10_000, 250_000),
+            Fault::Operator => (3_000, 60_000),
         }
     }
 }

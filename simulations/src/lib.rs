@@ -30,6 +30,7 @@ mod sim;
 mod story;
 mod trace;
 mod transfers;
+mod words;
 mod world;
 
 pub use bug::{BUGS, Bug};

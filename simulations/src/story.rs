@@ -149,7 +149,7 @@ impl Sim {
     pub(crate) fn operators(&mut self) {
         self.schedule.after(LOOK_EVERY, Event::Operators);
         let Some(mut story) = self.story.take() else { return };
-        if self.choices.below(Draw::Crash, 40) == 0 {
+        if self.choices.below(Draw::Crash, 150) == 0 {
             self.take_views();
         }
         if story.restless && self.faults.strikes(Fault::Operator, Draw::Operator, &mut self.choices) {
