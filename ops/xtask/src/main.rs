@@ -3,6 +3,7 @@
 
 mod bench_decide;
 mod bench_log;
+mod crash;
 mod tidy;
 
 use clap::{Parser, Subcommand};
@@ -29,6 +30,21 @@ enum Verb {
     /// Measures, and prints one JSON document.
     #[command(subcommand)]
     Bench(Bench),
+    /// Kills processes of two working sites at random moments, and checks that nothing was lost or done twice.
+    Crash {
+        /// How many processes are killed.
+        #[arg(long, default_value_t = 200)]
+        kills: u64,
+        /// Control and agents run apart, over a nats-server.
+        #[arg(long)]
+        nats: bool,
+        /// Which choices are made.
+        #[arg(long, default_value_t = 1)]
+        seed: u64,
+        /// The binary to run; built when not named.
+        #[arg(long)]
+        program: Option<PathBuf>,
+    },
 }
 
 #[derive(Debug, Subcommand)]
@@ -45,6 +61,7 @@ fn main() -> ExitCode {
     match Arguments::parse().verb {
         Verb::Tidy { bless } => tidy::run(bless),
         Verb::Bench(Bench::Log { folder }) => print(bench(&folder)),
+        Verb::Crash { kills, nats, seed, program } => crash(&crash::Plan { kills, nats, seed, program }),
     }
 }
 
@@ -52,6 +69,16 @@ fn bench(folder: &Path) -> Result<String, Box<dyn Error>> {
     let log = bench_log::run(&bench_log::Plan::full(folder))?;
     let decide = bench_decide::run(&bench_decide::Plan::full(folder))?;
     Ok(serde_json::to_string_pretty(&serde_json::json!({ "log": log, "decide": decide }))?)
+}
+
+fn crash(plan: &crash::Plan) -> ExitCode {
+    match crash::run(plan) {
+        Ok(report) => {
+            let told = print(serde_json::to_string(&report).map_err(Into::into));
+            if report.violations == 0 { told } else { ExitCode::FAILURE }
+        }
+        Err(wrong) => print(Err(wrong)),
+    }
 }
 
 fn print(outcome: Result<String, Box<dyn Error>>) -> ExitCode {
