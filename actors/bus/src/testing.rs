@@ -59,7 +59,15 @@ impl NatsServer {
     /// # Errors
     /// [`TestServerError`].
     pub fn start_with(arguments: &[&str]) -> Result<NatsServer, TestServerError> {
-        let program = find()?;
+        Self::start_by(&find()?, arguments)
+    }
+
+    /// Starts one by a program of the caller's, which must become the server (`exec`): its process id stays.
+    ///
+    /// # Errors
+    /// [`TestServerError`].
+    pub fn start_by(program: &Path, arguments: &[&str]) -> Result<NatsServer, TestServerError> {
+        let program = program.to_owned();
         let failed =
             |why: String| TestServerError::Failed { program: program.display().to_string(), why, log: String::new() };
         let folder = tempfile::Builder::new().prefix("nats-").tempdir().map_err(|error| failed(error.to_string()))?;
@@ -110,6 +118,14 @@ impl Drop for NatsServer {
     fn drop(&mut self) {
         self.stop();
     }
+}
+
+/// Where nats-server is, for those who start it by a program of their own.
+///
+/// # Errors
+/// [`TestServerError::Missing`].
+pub fn program() -> Result<PathBuf, TestServerError> {
+    find()
 }
 
 /// Where nats-server is: `FARSHORE_NATS_SERVER`, `.venv/bin` in the workspace, the search path.

@@ -196,6 +196,11 @@ impl ControlHandle {
         answer.await.map_err(|_| gone())
     }
 
+    /// Waits until the site's control has ended: after a shutdown, or because its thread died.
+    pub async fn ended(&self) {
+        self.requests.closed().await;
+    }
+
     /// Frames as they become durable; a slow listener misses some and is told how many.
     pub fn frames(&self) -> broadcast::Receiver<FrameNotice> {
         self.frames.subscribe()

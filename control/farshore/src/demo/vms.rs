@@ -116,5 +116,6 @@ pub(crate) fn same(what: &str, held: &Hashes, holds: &Hashes) -> Result<String, 
         return Err(Failure::new("FS-DEMO-PROOF", text, "this is a defect: please report it with the folder").with(crate::failure::Exit::Mismatch));
     }
     let first = held.values().next().map(|hash| hash.chars().take(12).collect::<String>()).unwrap_or_default();
-    Ok(format!("{} disks, sha256 {first}…", held.len()))
+    let disks = if held.len() == 1 { "1 disk".to_owned() } else { format!("{} disks", held.len()) };
+    Ok(format!("{disks}, sha256 {first}…"))
 }

@@ -2,7 +2,7 @@
 //! reach what runs there (`run/api.json`) and what was in memory when it ended (`run/final-state.json`).
 
 use crate::failure::Failure;
-use farshore_log::{LogReader, ReadLog};
+use farshore_log::LogReader;
 use farshore_runtime::handle::FinalState;
 use farshore_schemas::ids::SiteName;
 use serde::{Deserialize, Serialize};
@@ -127,9 +127,4 @@ impl DataFolder {
         };
         write().map_err(|error| Failure::io("write", &path, &error))
     }
-}
-
-/// The last frame of a log, for a line in a table.
-pub(crate) fn tail(reader: &LogReader) -> u64 {
-    reader.tail().0.0
 }

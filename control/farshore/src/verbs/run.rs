@@ -36,11 +36,16 @@ pub(crate) fn up(args: UpArgs, quiet: bool) -> Result<(), Failure> {
         let config = agent_config(&folder, &site, &args.agent, (args.listen, None))?;
         let mut agent = start_agent(config, bus).await?;
         hint(quiet, &format!("site {site} runs on {}; API at {}; stop with ctrl-c", folder.path.display(), control.api.address));
-        let ended = until_stopped(&mut agent).await;
+        let ended = tokio::select! {
+            ended = until_stopped(&mut agent) => ended,
+            () = control.handle.ended() => Err(control_died()),
+        };
         agent.stop().await.map_err(|error| agent_failure(&error))?;
-        let state = control.stop().await?;
+        let stopped = control.stop().await;
+        ended?;
+        let state = stopped?;
         hint(quiet, &format!("site {site} stopped at frame {}, state {}", state.seq, state.state));
-        ended
+        Ok(())
     })
 }
 
@@ -53,7 +58,10 @@ pub(crate) fn control(args: ControlArgs, quiet: bool) -> Result<(), Failure> {
         let bus = join_bus(&args.bus, &format!("farshore-control-{site}")).await?;
         let control = start_control(&args, &site, &bus, quiet).await?;
         hint(quiet, &format!("control of site {site} runs on {}; API at {}", folder.path.display(), control.api.address));
-        stop_signal().await?;
+        tokio::select! {
+            signal = stop_signal() => signal?,
+            () = control.handle.ended() => return Err(control_died()),
+        }
         let state = control.stop().await?;
         hint(quiet, &format!("site {site} stopped at frame {}, state {}", state.seq, state.state));
         Ok(())
@@ -152,6 +160,11 @@ fn agent_failure(error: &AgentError) -> Failure {
     let text = error.to_string();
     let failure = Failure::coded(&text, "mend the cause and start again");
     if text.contains("IN-USE") || text.contains("LOCKED") { failure.with(Exit::Busy) } else { failure }
+}
+
+/// A site whose control has gone must not go on looking alive.
+fn control_died() -> Failure {
+    Failure::new("FS-CONTROL-DIED", "the site's control ended by itself", "see the messages above; start the site again, it goes on from its log")
 }
 
 /// Waits for a signal, or for the agent to give up.
