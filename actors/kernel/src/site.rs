@@ -204,7 +204,7 @@ impl Site {
             return Step::Idle;
         };
         entity.apply(&draft).expect("events that were encoded a moment ago decode");
-        let hash = (draft.actor_seq % STATE_HASH_EVERY == 0).then(|| entity.memory().hash());
+        let hash = draft.actor_seq.is_multiple_of(STATE_HASH_EVERY).then(|| entity.memory().hash());
         let stamped = self.sequencer.stamp(prepared, hash);
         Step::Append { stamped, draft }
     }

@@ -165,7 +165,7 @@ impl EntityActor {
             Ok(Err(error)) => return self.fold_failed(&error.to_string(), deliver, context),
             Err(panic) => return self.fold_failed(&panic_text(&*panic), deliver, context),
         }
-        let hash = (draft.actor_seq % STATE_HASH_EVERY == 0).then(|| self.entity.borrow().memory().hash());
+        let hash = draft.actor_seq.is_multiple_of(STATE_HASH_EVERY).then(|| self.entity.borrow().memory().hash());
         let stamped = self.shared.borrow_mut().sequencer.stamp(prepared, hash);
         tracing::Span::current().record("seq", stamped.seq.0).record("verdict", verdict_word(&draft.verdict));
         Shared::append(&self.shared, stamped, &draft, deliver.and_then(|deliver| deliver.reply));

@@ -36,7 +36,6 @@ impl Metrics {
         let registry = Registry::new();
         let exporter = opentelemetry_prometheus::exporter()
             .with_registry(registry.clone())
-            .without_scope_info()
             .without_target_info()
             .build()
             .map_err(|error| MetricsError(error.to_string()))?;
@@ -64,10 +63,10 @@ impl Metrics {
     /// [`MetricsError`] when it cannot be written.
     pub fn render(&self, status: &Status, jobs: &[Memory]) -> Result<String, MetricsError> {
         let site = KeyValue::new("site", status.site.to_string());
-        self.frames.record(status.last.0, &[site.clone()]);
-        self.durable.record(status.durable.0, &[site.clone()]);
-        self.waiting.record(status.waiting.iter().map(|(_, count)| *count as u64).sum(), &[site.clone()]);
-        self.halted.record(u64::from(status.halted.is_some()), &[site.clone()]);
+        self.frames.record(status.last.0, std::slice::from_ref(&site));
+        self.durable.record(status.durable.0, std::slice::from_ref(&site));
+        self.waiting.record(status.waiting.iter().map(|(_, count)| *count as u64).sum(), std::slice::from_ref(&site));
+        self.halted.record(u64::from(status.halted.is_some()), std::slice::from_ref(&site));
         let counters = status.counters;
         for (kind, count) in [
             ("decisions", counters.decisions),

@@ -41,7 +41,7 @@ pub(crate) fn copy(from: &Path, host: &FolderHost) -> Result<Vec<VmName>, Failur
     let theirs = FolderHost::open(from).map_err(|error| host_failure(&error))?;
     let listing = theirs.list().map_err(|error| host_failure(&error))?;
     if let Some(problem) = listing.problems.first() {
-        return Err(Failure::new(&problem.code, format!("{}: {}", problem.subject, problem.message), &problem.advice));
+        return Err(Failure::new(problem.code, format!("{}: {}", problem.subject, problem.message), &problem.advice));
     }
     if listing.vms.is_empty() {
         let text = format!("there is no VM in {}", from.display());

@@ -39,6 +39,9 @@ pub(crate) struct ControlOptions {
     pub(crate) renew: Option<String>,
 }
 
+/// What opening had to say, from the site's thread: notes and whether the log was empty, or why it did not open.
+type Said = Arc<Mutex<Option<Result<(Vec<String>, bool), Failure>>>>;
+
 /// A site's control and API, running.
 pub(crate) struct Control {
     pub(crate) handle: ControlHandle,
@@ -64,7 +67,7 @@ impl Control {
             Some(_) => {}
             None => folder.remember_site(&site)?,
         }
-        let said: Arc<Mutex<Option<Result<(Vec<String>, bool), Failure>>>> = Arc::default();
+        let said: Said = Arc::default();
         let (tell, inside, name) = (Arc::clone(&said), folder.clone(), site.clone());
         let runtime = Options { site: site.clone(), bus: Arc::clone(&bus), clock: Arc::new(WallClock) };
         let handle = start(runtime, move || {

@@ -82,7 +82,7 @@ fn variant(value: &Value) -> String {
 fn message_name(bytes: &[u8]) -> String {
     match from_msgpack(bytes) {
         Value::Object(fields) => fields.iter().next().map(|(kind, inner)| format!("{kind}.{}", variant(inner))).unwrap_or_default(),
-        other => variant(&other),
+        other @ (Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Array(_)) => variant(&other),
     }
 }
 

@@ -14,6 +14,7 @@ use farshore_schemas::ids::{Name, SiteName};
 use std::path::PathBuf;
 use std::sync::Arc;
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::oneshot;
 
 /// What is said on standard error without `RUST_LOG`.
 const LEVEL: &str = "warn,farshore=info";
@@ -26,6 +27,7 @@ fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
 pub(crate) fn up(args: UpArgs, quiet: bool) -> Result<(), Failure> {
     let _telemetry = telemetry::start(LEVEL, "farshore-up")?;
     runtime()?.block_on(async move {
+        let stop = StopSignal::listen()?;
         let folder = DataFolder::at(&args.control.data);
         let site = site_name(&folder, args.control.site.as_ref())?;
         let bus = join_bus(&args.control.bus, &format!("farshore-{site}")).await?;
@@ -37,7 +39,7 @@ pub(crate) fn up(args: UpArgs, quiet: bool) -> Result<(), Failure> {
         let mut agent = start_agent(config, bus).await?;
         hint(quiet, &format!("site {site} runs on {}; API at {}; stop with ctrl-c", folder.path.display(), control.api.address));
         let ended = tokio::select! {
-            ended = until_stopped(&mut agent) => ended,
+            ended = until_stopped(stop, &mut agent) => ended,
             () = control.handle.ended() => Err(control_died()),
         };
         agent.stop().await.map_err(|error| agent_failure(&error))?;
@@ -53,13 +55,14 @@ pub(crate) fn up(args: UpArgs, quiet: bool) -> Result<(), Failure> {
 pub(crate) fn control(args: ControlArgs, quiet: bool) -> Result<(), Failure> {
     let _telemetry = telemetry::start(LEVEL, "farshore-control")?;
     runtime()?.block_on(async move {
+        let stop = StopSignal::listen()?;
         let folder = DataFolder::at(&args.data);
         let site = site_name(&folder, args.site.as_ref())?;
         let bus = join_bus(&args.bus, &format!("farshore-control-{site}")).await?;
         let control = start_control(&args, &site, &bus, quiet).await?;
         hint(quiet, &format!("control of site {site} runs on {}; API at {}", folder.path.display(), control.api.address));
         tokio::select! {
-            signal = stop_signal() => signal?,
+            () = stop.told() => {}
             () = control.handle.ended() => return Err(control_died()),
         }
         let state = control.stop().await?;
@@ -72,6 +75,7 @@ pub(crate) fn control(args: ControlArgs, quiet: bool) -> Result<(), Failure> {
 pub(crate) fn agent(args: AgentArgs, quiet: bool) -> Result<(), Failure> {
     let _telemetry = telemetry::start(LEVEL, "farshore-agent")?;
     runtime()?.block_on(async move {
+        let stop = StopSignal::listen()?;
         let folder = DataFolder::at(&args.data);
         folder.make()?;
         let bus = join_bus(&args.bus, &format!("farshore-agent-{}-{}", args.site, args.name)).await?;
@@ -84,7 +88,7 @@ pub(crate) fn agent(args: AgentArgs, quiet: bool) -> Result<(), Failure> {
         let config = agent_config(&folder, &args.site, &args.name, (args.listen, args.advertise.clone()))?;
         let mut agent = start_agent(config, bus).await?;
         hint(quiet, &format!("agent {} of site {} listens on {}", args.name, args.site, agent.listening()));
-        let ended = until_stopped(&mut agent).await;
+        let ended = until_stopped(stop, &mut agent).await;
         drop(announced);
         agent.stop().await.map_err(|error| agent_failure(&error))?;
         ended
@@ -168,27 +172,38 @@ fn control_died() -> Failure {
 }
 
 /// Waits for a signal, or for the agent to give up.
-async fn until_stopped(agent: &mut Agent) -> Result<(), Failure> {
+async fn until_stopped(stop: StopSignal, agent: &mut Agent) -> Result<(), Failure> {
     tokio::select! {
-        signal = stop_signal() => signal,
+        () = stop.told() => Ok(()),
         failed = agent.failed() => failed.map_err(|error| agent_failure(&error)),
     }
 }
 
-/// Waits for SIGINT or SIGTERM; the next one ends the process at once.
-async fn stop_signal() -> Result<(), Failure> {
-    let listen = |kind| signal(kind).map_err(|error| Failure::defect(&error));
-    let (mut interrupt, mut terminate) = (listen(SignalKind::interrupt())?, listen(SignalKind::terminate())?);
-    tokio::select! {
-        _ = interrupt.recv() => {}
-        _ = terminate.recv() => {}
+/// SIGINT or SIGTERM, listened for from the very start: one that comes while a site is starting stops it in order once it
+/// stands. The second one ends the process at once.
+struct StopSignal(oneshot::Receiver<()>);
+
+impl StopSignal {
+    fn listen() -> Result<StopSignal, Failure> {
+        let listen = |kind| signal(kind).map_err(|error| Failure::defect(&error));
+        let (mut interrupt, mut terminate) = (listen(SignalKind::interrupt())?, listen(SignalKind::terminate())?);
+        let (tell, told) = oneshot::channel();
+        tokio::spawn(async move {
+            let mut next = async || {
+                tokio::select! {
+                    _ = interrupt.recv() => {}
+                    _ = terminate.recv() => {}
+                }
+            };
+            next().await;
+            let _stopping_already = tell.send(());
+            next().await;
+            std::process::exit(130);
+        });
+        Ok(StopSignal(told))
     }
-    tokio::spawn(async move {
-        tokio::select! {
-            _ = interrupt.recv() => {}
-            _ = terminate.recv() => {}
-        }
-        std::process::exit(130);
-    });
-    Ok(())
+
+    async fn told(self) {
+        let _told_or_gone = self.0.await;
+    }
 }
