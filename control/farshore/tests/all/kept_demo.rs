@@ -83,14 +83,14 @@ fn readable(site: &Path) {
     let seq = run["seq"].to_string();
     let shown = farshore(&["log", "show", &seq, "--data", text(site), "-o", "json"]).good().json();
     assert_eq!(shown["input"]["actor"]["kind"], "plan");
-    assert_eq!(shown["input"]["input"]["Message"]["body"]["Plan"]["Run"]["action"], "Failover");
+    assert_eq!(shown["input"]["input"]["Message"]["body"]["Plan"]["Run"]["action"], "failover");
     assert_eq!(shown["input"]["input"]["Message"]["body"]["Plan"]["Run"]["forced"]["reason"], "hq is lost");
     assert!(shown["cause"]["principal"].as_str().is_some_and(|principal| !principal.is_empty()), "{}", shown["cause"]);
     assert!(!shown["decided"]["events"].as_array().unwrap().is_empty());
     let sends = shown["sends"].as_array().unwrap();
     assert!(sends.iter().any(|send| send["to"]["entity"]["kind"] == "replica"), "{sends:?}");
     let text_form = farshore(&["log", "show", &seq, "--data", text(site)]).good().out;
-    for word in ["action: Failover", "reason: hq is lost", "cause:", "events:", "sends:"] {
+    for word in ["action: failover", "reason: hq is lost", "cause:", "events:", "sends:"] {
         assert!(text_form.contains(word), "{word:?} in {text_form}");
     }
     farshore(&["log", "show", "999999", "--data", text(site)]).refused(10, &["FS-LOG-NO-FRAME"]);
@@ -180,9 +180,14 @@ fn flip(path: &Path, offset: u64) {
     file.write_all_at(&byte, offset).unwrap();
 }
 
-/// `count` offsets all over a file, its first and its last byte among them.
+/// Where a segment's last group ends: the file is longer, by zeros that wait to be written over.
+fn used(path: &Path) -> u64 {
+    fs::read(path).unwrap().iter().rposition(|byte| *byte != 0).unwrap() as u64 + 1
+}
+
+/// `count` offsets all over the groups of a segment, the first and the last byte among them.
 fn sample(path: &Path, count: u64) -> Vec<u64> {
-    let last = fs::metadata(path).unwrap().len() - 1;
+    let last = used(path) - 1;
     (0..=count).map(|number| last * number / count).collect()
 }
 
@@ -190,7 +195,8 @@ fn sample(path: &Path, count: u64) -> Vec<u64> {
 fn flipped_bytes_are_found(site: &Path) {
     let copy = copy_of_log(site);
     for segment in segments(copy.path()) {
-        for offset in sample(&segment, 40) {
+        let zeros = (used(&segment) + fs::metadata(&segment).unwrap().len()) / 2;
+        for offset in sample(&segment, 40).into_iter().chain([zeros]) {
             flip(&segment, offset);
             let said = farshore(&["log", "verify", "--data", text(copy.path())]);
             said.refused(21, &["FS-LOG-DAMAGED", text(&segment), " at offset ", ", seq "]);
@@ -216,7 +222,7 @@ fn a_start_on_damage_is_refused(site: &Path) {
         }
     }
     let last = segments(site).pop().unwrap();
-    let length = fs::metadata(&last).unwrap().len();
+    let length = used(&last);
     for back in [1, 33, 150, 300] {
         let copy = copy_of_log(site);
         let segment = copy.path().join("log").join(last.file_name().unwrap());
@@ -242,7 +248,7 @@ fn a_torn_tail_is_recovered(site: &Path) {
     let last = reader.tail().0;
     let frame = reader.frame(last).unwrap().unwrap().len() as u64;
     let segment = segments(site).pop().unwrap();
-    let length = fs::metadata(&segment).unwrap().len();
+    let length = used(&segment);
     for cut in [2 * GROUP_ALIGN + 3, frame / 2, frame] {
         let copy = copy_of_log(site);
         let torn = copy.path().join("log").join(segment.file_name().unwrap());

@@ -1,6 +1,12 @@
 //! The program as its users meet it: real processes, real disks, exit codes and messages.
-#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a helper that fails is a failed test")]
+#![allow(clippy::unwrap_used, reason = "a helper that fails is a failed test")]
 
+mod bad_input;
+mod from_images;
+mod garbage;
 mod kept_demo;
+mod over_nats;
+mod replication;
 mod site;
 mod support;
+mod telemetry;

@@ -6,7 +6,7 @@ use reqwest::blocking::{Client, RequestBuilder};
 use serde_json::Value;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 /// A running `farshore up`. Dropping it kills it, and the guests that it has started.
@@ -41,14 +41,25 @@ impl Site {
         Site::try_up(folder, args, env).unwrap_or_else(|said| panic!("the site ended: {said:?}"))
     }
 
+    /// Starts a site by a command that ends in the program's path.
+    pub(crate) fn up_by(program: Command, folder: &Path, args: &[&str]) -> Site {
+        Site::begin(program, folder, args).unwrap_or_else(|said| panic!("the site ended: {said:?}"))
+    }
+
     /// Starts a site, and waits until its API answers or it ends by itself: then what it said.
     pub(crate) fn try_up(folder: &Path, args: &[&str], env: &[(&str, &str)]) -> Result<Site, Said> {
+        let mut program = command(&[]);
+        program.envs(env.iter().copied());
+        Site::begin(program, folder, args)
+    }
+
+    fn begin(mut up: Command, folder: &Path, args: &[&str]) -> Result<Site, Said> {
         fs::create_dir_all(folder.join("run")).unwrap();
         let _stale = fs::remove_file(folder.join("run/api.json"));
         let log = File::options().create(true).append(true).open(folder.join("run/up.log")).unwrap();
         let before = log.metadata().unwrap().len() as usize;
-        let mut up = command(&[&["up", "--data", text(folder)], args].concat());
-        let child = up.envs(env.iter().copied()).stdout(log.try_clone().unwrap()).stderr(log).spawn().unwrap();
+        up.args(["up", "--data", text(folder)]).args(args).stdin(Stdio::null());
+        let child = up.stdout(log.try_clone().unwrap()).stderr(log).spawn().unwrap();
         let http = Client::builder().timeout(Duration::from_secs(60)).no_proxy().build().unwrap();
         let mut site = Site { folder: folder.to_owned(), child, http, address: String::new(), token: String::new() };
         until("the site's API", || match site.child.try_wait().unwrap() {
