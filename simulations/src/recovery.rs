@@ -25,7 +25,7 @@ pub(crate) fn fold(site: &mut Site, frames: &[Rc<[u8]>]) -> Result<(), String> {
 
 impl Control {
     /// A site folded from the first frame on.
-    pub(crate) fn from_genesis(&self, frames: usize) -> Result<Site, String> {
+    pub(crate) fn fold_from_genesis(&self, frames: usize) -> Result<Site, String> {
         let mut site = Site::new(&self.site, self.first_lineage);
         fold(&mut site, &self.disk.entries()[..frames])?;
         Ok(site)
@@ -49,7 +49,7 @@ impl Control {
         Site::from_memories(sequencer, memories).map_err(|error| error.to_string())
     }
 
-    fn from_view(&self) -> Option<Result<Site, String>> {
+    fn fold_from_view(&self) -> Option<Result<Site, String>> {
         let view = self.view.as_ref()?;
         let at = usize::try_from(view.sequencer.last.0).ok()?;
         // A view that knows more than the log does is not of this log.
@@ -92,7 +92,7 @@ impl Sim {
         let restored = self.recover(site);
         let again = self.choices.below(Draw::Crash, 8) == 0;
         let control = &mut self.controls[site];
-        let folded = if again { control.from_genesis(control.disk.written()) } else { control.second_fold() };
+        let folded = if again { control.fold_from_genesis(control.disk.written()) } else { control.second_fold() };
         let kernel = match folded {
             Ok(kernel) => kernel,
             Err(error) => {
@@ -151,7 +151,7 @@ impl Sim {
         if !self.faults.strikes(Fault::FromView, Draw::Crash, &mut self.choices) {
             return genesis;
         }
-        match self.controls[site].from_view() {
+        match self.controls[site].fold_from_view() {
             None => genesis,
             Some(Ok(view)) => {
                 if view.state_hash() != genesis.state_hash() || view.sequencer.tail() != genesis.sequencer.tail() {

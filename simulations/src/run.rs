@@ -245,7 +245,7 @@ fn look_at(scenario: &str, seed: u64, options: &Options) -> Found {
         Ok(outcome) => Found::from(outcome),
         Err(_) => return Found::default(),
     };
-    if options.twice_every > 0 && seed % options.twice_every == 0 {
+    if options.twice_every > 0 && seed.is_multiple_of(options.twice_every) {
         found.twice = true;
         if run_seed(scenario, seed, options, false).is_ok_and(|again| again.trace != found.trace) {
             found.violations.push(Violation {

@@ -21,16 +21,23 @@ const LOOK_EVERY: u64 = 2_000;
 /// How long they wait before they give a command again.
 const AGAIN_AFTER: i64 = 40_000;
 
+/// Commands that operators give, as things are.
+type Push = Box<dyn Fn(&Sim) -> Vec<(Address, Message)>>;
+/// Whether a state is there; the time is that of the goal's beginning.
+type Done = Box<dyn Fn(&Sim, Timestamp) -> bool>;
+/// Something that happens to the world.
+type Act = Box<dyn FnOnce(&mut Sim)>;
+
 /// What shall be reached.
 pub(crate) struct Goal {
     /// In words.
     pub(crate) what: String,
     /// The command, given again until the state is there.
-    pub(crate) push: Option<Box<dyn Fn(&Sim) -> Vec<(Address, Message)>>>,
+    pub(crate) push: Option<Push>,
     /// The state, if there is one; without one the command has to be accepted and durable.
-    pub(crate) done: Option<Box<dyn Fn(&Sim, Timestamp) -> bool>>,
+    pub(crate) done: Option<Done>,
     /// Something that happens to the world.
-    pub(crate) act: Option<Box<dyn FnOnce(&mut Sim)>>,
+    pub(crate) act: Option<Act>,
     /// Given up after so many minutes.
     pub(crate) minutes: i64,
     /// Whether time alone brings it closer.
