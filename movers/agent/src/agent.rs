@@ -50,10 +50,10 @@ impl Agent {
     pub async fn start(config: AgentConfig, bus: Arc<dyn Bus>) -> Result<Agent, AgentError> {
         let me = Address::new(&config.site, Kind::Agent, &config.name);
         let capacity = NonZeroUsize::new(INBOX).expect("it is not zero");
-        let listener = listen(config.listen)?;
-        let listening = listener.local_addr().map_err(|source| listen_error(config.listen, source))?;
         let home = config.data.join("agents").join(config.name.as_str());
         let lock = lock(&home)?;
+        let listener = listen(config.listen, &home)?;
+        let listening = listener.local_addr().map_err(|source| listen_error(config.listen, source))?;
         let inbox = bus.subscribe(&subjects::inbox(&me), capacity).await?;
         let acks = subjects::acks(&config.site, &Sender::Agent(config.name.clone()));
         let acks = bus.subscribe(&acks, capacity).await?;
@@ -147,8 +147,23 @@ fn listen_error(address: SocketAddr, source: std::io::Error) -> AgentError {
     }
 }
 
-fn listen(address: SocketAddr) -> Result<TcpListener, AgentError> {
-    TcpListener::bind(address).map_err(|source| listen_error(address, source))
+/// Listens. Where any port will do, the one used last is taken if it is still free: orders under way, here and at other
+/// agents, name it, and could not be resumed under another one after a restart.
+fn listen(address: SocketAddr, home: &Path) -> Result<TcpListener, AgentError> {
+    let bind = |address| TcpListener::bind(address).map_err(|source| listen_error(address, source));
+    if address.port() != 0 {
+        return bind(address);
+    }
+    let memo = home.join("port");
+    let last = std::fs::read_to_string(&memo).ok().and_then(|text| text.trim().parse::<u16>().ok());
+    if let Some(listener) = last.and_then(|port| bind(SocketAddr::new(address.ip(), port)).ok()) {
+        return Ok(listener);
+    }
+    let listener = bind(address)?;
+    let port = listener.local_addr().map_err(|source| listen_error(address, source))?.port();
+    // Only a hint: without it orders that name the old port fail in their time and are tried anew.
+    let _ = std::fs::write(&memo, port.to_string());
+    Ok(listener)
 }
 
 /// One process at a time uses the agent's folder.

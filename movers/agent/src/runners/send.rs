@@ -48,7 +48,10 @@ pub(super) fn run(task: &Task) -> TaskResult<Outcome> {
     let mut attempt = 0;
     let same_base = loop {
         attempt += 1;
-        match sender.exchange(peer, receive) {
+        // A peer that cannot be reached for as long as patience lasts ends the task; only a channel that was there and
+        // broke is made again.
+        let begun = persist(task, || sender.greet(peer, receive))?;
+        match sender.exchange(begun) {
             Err(TaskError::Link(LinkError::Closed | LinkError::Idle | LinkError::Io(_))) if attempt < ATTEMPTS => {
                 task.go_on()?;
             }
@@ -147,9 +150,8 @@ fn replied(link: &mut Link) -> TaskResult<Reply> {
 }
 
 impl Sender<'_> {
-    /// One connection, from the hello to the receiver's proof. Whether the receiver held the base.
-    fn exchange(&mut self, peer: &Endpoint, receive: &TaskId) -> TaskResult<bool> {
-        let (mut link, first) = persist(self.task, || self.greet(peer, receive))?;
+    /// One connection, from the receiver's first answer to its proof. Whether the receiver held the base.
+    fn exchange(&mut self, (mut link, first): (Link, Reply)) -> TaskResult<bool> {
         let done = self.converse(&mut link, first);
         self.moved.sent = self.moved.sent + ByteCount(link.sent());
         done

@@ -66,7 +66,7 @@ async fn a_transfer_goes_on_after_the_receiving_agent_was_restarted() {
         DiskSink::ReplicaStore { host: name("lab2"), replica: name("web"), point: point("r1"), disk: disk_facts };
     let receive = hq.order("b", TaskSpec::ReceiveDisk { peer: source.fingerprint(), sink });
     hq.until("it waits for its sender", |_| (target.metrics().counts().started == 1).then_some(())).await;
-    let (endpoint, listening) = (target.endpoint().clone(), target.listening());
+    let endpoint = target.endpoint().clone();
     target.stop().await.unwrap();
     let peer = endpoint.clone();
     let source_disk = disk_of("lab", "web");
@@ -75,9 +75,8 @@ async fn a_transfer_goes_on_after_the_receiving_agent_was_restarted() {
     let send = hq.order("a", send);
     hq.until("the sender has begun", |_| (source.metrics().counts().started == 1).then_some(())).await;
 
-    let config = farshore_agent::AgentConfig { listen: listening, ..config("hq", "b", &folder.path().join("b")) };
-    let target = start(&hq, config).await;
-    assert_eq!(*target.endpoint(), endpoint, "it proves itself by the same certificate");
+    let target = crate::support::agent(&hq, "b", &folder.path().join("b")).await;
+    assert_eq!(*target.endpoint(), endpoint, "the same certificate and, though any port would do, the same port");
     let sent = hq.outcome(&send).await;
     assert!(matches!(sent, Outcome::DiskSent { .. }), "{sent:?}");
     let received = hq.outcome(&receive).await;
