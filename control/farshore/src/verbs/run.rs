@@ -36,7 +36,13 @@ pub(crate) fn up(args: UpArgs, quiet: bool) -> Result<(), Failure> {
             define_defaults(&control, &folder, &site, &args.agent).await?;
         }
         let config = agent_config(&folder, &site, &args.agent, (args.listen, None))?;
-        let mut agent = start_agent(config, bus).await?;
+        let mut agent = match start_agent(config, bus).await {
+            Ok(agent) => agent,
+            Err(failure) => {
+                control.stop().await?;
+                return Err(failure);
+            }
+        };
         hint(quiet, &format!("site {site} runs on {}; API at {}; stop with ctrl-c", folder.path.display(), control.api.address));
         let ended = tokio::select! {
             ended = until_stopped(stop, &mut agent) => ended,

@@ -42,7 +42,13 @@ fn yaml_that_is_wrong_is_refused_with_line_and_column_and_nothing_is_applied() {
     let wrong = [
         (format!("{good}{head}spec: {{mover: local, foldr: /vms}}\n"), "line 9, column 22", "foldr"),
         (format!("{good}{head}spec: {{mover: [local], folder: /vms}}\n"), "line 9, column 15", "string"),
-        (format!("{good}{head}spec: {{mover: local, folder: /vms}}\n---\n{head}spec: {{mover: local, folder: /b}}\n"), "line 13, column 18", "defined twice"),
+        (
+            format!(
+                "{good}{head}spec: {{mover: local, folder: /vms}}\n---\n{head}spec: {{mover: local, folder: /b}}\n"
+            ),
+            "line 13, column 18",
+            "defined twice",
+        ),
     ];
     for (yaml, place, why) in wrong {
         let file = folder.path().join("wrong.yaml");
@@ -70,7 +76,8 @@ fn a_host_whose_folder_is_missing_says_so() {
     ));
     let told = until("the failed listing", || {
         let listed = site.farshore(&["log", "ls", "--actor", "host/lab", "--limit", "99", "-o", "json"]).good().json();
-        let ended = listed.as_array()?.iter().find(|line| line["events"].to_string().contains("OrderEnded"))?["seq"].to_string();
+        let ended = listed.as_array()?.iter().find(|line| line["events"].to_string().contains("OrderEnded"))?["seq"]
+            .to_string();
         Some(site.farshore(&["log", "show", &ended]).good().out)
     });
     for word in ["FS-HOST-FOLDER-MISSING", text(&missing), "advice:"] {
@@ -175,13 +182,20 @@ fn a_full_repository_disk_fails_the_session_and_loses_nothing() {
     site.farshore(&["job", "run", "nightly"]).good();
     let large = data.join("hosts/local/large");
     fs::create_dir_all(&large).unwrap();
-    let noise: Vec<u8> = (0..(32u32 << 20) / 4).flat_map(|number| number.wrapping_mul(2_654_435_761).rotate_left(number % 31).to_le_bytes()).collect();
+    let noise: Vec<u8> = (0..(32u32 << 20) / 4)
+        .flat_map(|number| number.wrapping_mul(2_654_435_761).rotate_left(number % 31).to_le_bytes())
+        .collect();
     fs::write(large.join("system.raw"), noise).unwrap();
     site.command("host", "local", &serde_json::json!({"Host": "Discover"}));
     wait_for_vm(&site, "large");
     site.farshore(&["job", "run", "nightly"]).refused(1, &["FS-SESSION-FAILED", "large", "FS-REPO-FULL"]);
     let points = site.farshore(&["get", "points", "-o", "json"]).good().json();
-    let points: Vec<_> = points.as_array().unwrap().iter().map(|point| (point["vm"].to_string(), point["point"].as_str().unwrap().to_owned())).collect();
+    let points: Vec<_> = points
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|point| (point["vm"].to_string(), point["point"].as_str().unwrap().to_owned()))
+        .collect();
     assert!(points.iter().all(|(vm, _)| vm.contains("small")), "{points:?}");
     let first = &points[0].1;
     let restore = ["restore", "--repository", "local", "--point", first, "--host", "local", "--vm", "small-again"];

@@ -21,8 +21,13 @@ fn make_images(folder: &Path) {
     let files = folder.with_extension("files");
     fs::create_dir_all(files.join("etc/deep/er")).unwrap();
     for number in 0..300u32 {
-        let body: Vec<u8> = (0..20_000u32).flat_map(|at| (at ^ number).wrapping_mul(2_654_435_761).to_le_bytes()).collect();
-        fs::write(files.join(format!("etc/deep/er/file-{number}")), &body[..usize::try_from(number * 200 + 1).unwrap()]).unwrap();
+        let body: Vec<u8> =
+            (0..20_000u32).flat_map(|at| (at ^ number).wrapping_mul(2_654_435_761).to_le_bytes()).collect();
+        fs::write(
+            files.join(format!("etc/deep/er/file-{number}")),
+            &body[..usize::try_from(number * 200 + 1).unwrap()],
+        )
+        .unwrap();
     }
     fs::create_dir_all(folder.join("linux")).unwrap();
     fs::create_dir_all(folder.join("windows")).unwrap();
@@ -31,9 +36,12 @@ fn make_images(folder: &Path) {
     let ntfs = folder.join("windows/c.raw");
     File::create(&ntfs).unwrap().set_len(48 << 20).unwrap();
     tool_runs(tool("mkfs.ntfs", "ntfs-3g").args(["-q", "-F", "-f", text(&ntfs)]));
-    // What is compared below is where data lies, not which zeros a tool of the day happens to write out.
+    // What is compared below is where data lies, not what a tool of the day happens to allocate and leave empty.
     for image in [ext4, ntfs] {
-        tool_runs(tool("fallocate", "util-linux").args(["--dig-holes", text(&image)]));
+        let loose = image.with_extension("loose");
+        fs::rename(&image, &loose).unwrap();
+        tool_runs(tool("cp", "coreutils").args(["--sparse=always", text(&loose), text(&image)]));
+        fs::remove_file(&loose).unwrap();
     }
 }
 
@@ -68,6 +76,7 @@ fn the_demo_protects_images_of_the_user_and_never_writes_to_them() {
 /// The newest state of a VM's disk in a replica store.
 fn replica_disk(stores: &Path, vm: &str, disk: &str) -> std::path::PathBuf {
     let store = fs::read_dir(stores).unwrap().map(|entry| entry.unwrap().path());
-    let of_vm = |path: &std::path::PathBuf| path.file_name().unwrap().to_str().unwrap().starts_with(&format!("offsite-{vm}-"));
+    let of_vm =
+        |path: &std::path::PathBuf| path.file_name().unwrap().to_str().unwrap().starts_with(&format!("offsite-{vm}-"));
     store.into_iter().find(of_vm).expect("each VM has a replica").join(format!("newest/{disk}.raw"))
 }

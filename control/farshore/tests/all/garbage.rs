@@ -68,7 +68,8 @@ fn garbage_on_the_bus_is_counted_and_thrown_away() {
         status["counters"]["refused"].as_u64().unwrap()
     };
     let before = refused(&site);
-    let parties = ["job.nightly", "host.local", "site.site", "repository.local", "session.none", "agent.local", "control.ack"];
+    let parties =
+        ["job.nightly", "host.local", "site.site", "repository.local", "session.none", "agent.local", "control.ack"];
     let mut to_control = 0;
     for bytes in hostile() {
         for party in parties {
@@ -105,7 +106,8 @@ fn garbage_on_the_data_port_costs_its_connection_only() {
     let site = Site::up(&data, &[]);
     with_backup(&site);
     let mover = site.state("mover", "local");
-    let address = mover["Defined"]["agent"]["endpoint"]["address"].as_str().unwrap_or_else(|| panic!("{mover}")).to_owned();
+    let address =
+        mover["Defined"]["agent"]["endpoint"]["address"].as_str().unwrap_or_else(|| panic!("{mover}")).to_owned();
     let tls_record = [vec![0x16, 3, 1, 0xff, 0xff], vec![0; 70_000]].concat();
     for bytes in hostile().into_iter().chain([tls_record, vec![0; 4 << 20]]) {
         let mut socket = TcpStream::connect(&address).unwrap();
@@ -195,7 +197,10 @@ fn bodies_are_checked(site: &Site) {
 }
 
 fn raw_bytes_are_survived(site: &Site) {
-    let huge = format!("POST /api/v1/resources HTTP/1.1\r\nhost: {}\r\nauthorization: Bearer {}\r\ncontent-length: 67108864\r\n\r\n", site.address, site.token);
+    let huge = format!(
+        "POST /api/v1/resources HTTP/1.1\r\nhost: {}\r\nauthorization: Bearer {}\r\ncontent-length: 67108864\r\n\r\n",
+        site.address, site.token
+    );
     let bodies = [huge.into_bytes(), vec![0xff; 100_000], [b"GET /".to_vec(), vec![b'a'; 1 << 20]].concat()];
     for head in bodies {
         let mut socket = TcpStream::connect(&site.address).unwrap();

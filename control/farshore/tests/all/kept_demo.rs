@@ -44,7 +44,8 @@ fn state_of(site: &Path) -> String {
 /// The log is clean; its fold is what the process held in memory when it ended; and it needs nothing but the segments.
 fn verify_and_hash(site: &Path) {
     farshore(&["log", "verify", "--data", text(site)]).good();
-    let last: serde_json::Value = serde_json::from_slice(&fs::read(site.join("run/final-state.json")).unwrap()).unwrap();
+    let last: serde_json::Value =
+        serde_json::from_slice(&fs::read(site.join("run/final-state.json")).unwrap()).unwrap();
     assert_eq!(state_of(site), last["state"].as_str().unwrap());
     fs::remove_dir_all(site.join("view")).unwrap();
     for entry in fs::read_dir(site.join("log")).unwrap() {
@@ -77,7 +78,8 @@ fn replay(site: &Path) {
 
 /// A decision can be read: what came in, what was decided, what it sends, and why.
 fn readable(site: &Path) {
-    let listed = farshore(&["log", "ls", "--data", text(site), "--from", "1", "--limit", "9999", "-o", "json"]).good().json();
+    let listed =
+        farshore(&["log", "ls", "--data", text(site), "--from", "1", "--limit", "9999", "-o", "json"]).good().json();
     let all = listed.as_array().unwrap();
     let run = all.iter().find(|line| line["input"] == "Plan.Run").expect("a plan was run");
     let seq = run["seq"].to_string();
@@ -167,7 +169,8 @@ fn copy_of_log(site: &Path) -> tempfile::TempDir {
 
 fn segments(site: &Path) -> Vec<PathBuf> {
     let all = fs::read_dir(site.join("log")).unwrap().map(|entry| entry.unwrap().path());
-    let mut segments: Vec<_> = all.filter(|path| path.file_name().unwrap().to_str().unwrap().starts_with("seg-")).collect();
+    let mut segments: Vec<_> =
+        all.filter(|path| path.file_name().unwrap().to_str().unwrap().starts_with("seg-")).collect();
     segments.sort();
     segments
 }

@@ -19,7 +19,8 @@ fn server_apart(folder: &Path) -> NatsServer {
     let ip = tool("ip", "iproute2");
     let inside = format!("{} link set lo up && exec {} \"$@\"", text(Path::new(ip.get_program())), text(&real));
     let unshare = text(Path::new(unshare.get_program()));
-    fs::write(&wrapper, format!("#!/bin/sh\nexec {unshare} --net --map-root-user sh -c '{inside}' sh \"$@\"\n")).unwrap();
+    fs::write(&wrapper, format!("#!/bin/sh\nexec {unshare} --net --map-root-user sh -c '{inside}' sh \"$@\"\n"))
+        .unwrap();
     fs::set_permissions(&wrapper, fs::Permissions::from_mode(0o755)).unwrap();
     NatsServer::start_by(&wrapper, &["-m", "-1"]).unwrap_or_else(|error| panic!("{error}"))
 }
@@ -38,7 +39,11 @@ fn varz(server: &NatsServer) -> Value {
     let ports: Value = serde_json::from_slice(&ports).unwrap();
     let url = format!("{}/varz", ports["monitoring"][0].as_str().expect("the server has a monitoring port"));
     let mut python = tool("python3", "python3");
-    python.args(["-c", "import sys, urllib.request; sys.stdout.write(urllib.request.urlopen(sys.argv[1]).read().decode())", &url]);
+    python.args([
+        "-c",
+        "import sys, urllib.request; sys.stdout.write(urllib.request.urlopen(sys.argv[1]).read().decode())",
+        &url,
+    ]);
     serde_json::from_str(&tool_runs(&mut beside(server, &python))).unwrap()
 }
 
@@ -55,7 +60,12 @@ fn watch_agents(kept: &Path, done: &AtomicBool) -> (BTreeSet<String>, BTreeSet<S
     until("the demo's end", || {
         for process in processes(kept) {
             let [_, verb, ..] = process.args.as_slice() else { continue };
-            let Some((site, other)) = [("hq", "dr"), ("dr", "hq")].into_iter().find(|(site, _)| process.args.iter().any(|arg| arg == text(&kept.join(site)))) else { continue };
+            let Some((site, other)) = [("hq", "dr"), ("dr", "hq")]
+                .into_iter()
+                .find(|(site, _)| process.args.iter().any(|arg| arg == text(&kept.join(site))))
+            else {
+                continue;
+            };
             verbs.insert(format!("{verb} {site}"));
             if verb != "agent" {
                 continue;
@@ -101,13 +111,17 @@ fn the_demo_over_nats_moves_bulk_between_agents_only() {
         nothing_panicked(&kept.join(site));
         assert!(kept.join(site).join("run/agent.log").exists() && kept.join(site).join("run/control.log").exists());
     }
-    let sum = |what: &str| said.json().as_array().unwrap().iter().filter_map(|row| row["moved"][what].as_u64()).sum::<u64>();
+    let sum =
+        |what: &str| said.json().as_array().unwrap().iter().filter_map(|row| row["moved"][what].as_u64()).sum::<u64>();
     let (sent, changed, counted) = (sum("sent"), sum("changed"), varz(&server));
-    let (messages, bytes) = ["in_msgs", "out_msgs"].iter().zip(["in_bytes", "out_bytes"]).fold((0, 0), |(messages, bytes), (m, b)| {
-        (messages + counted[*m].as_u64().unwrap(), bytes + counted[b].as_u64().unwrap())
-    });
+    let (messages, bytes) =
+        ["in_msgs", "out_msgs"].iter().zip(["in_bytes", "out_bytes"]).fold((0, 0), |(messages, bytes), (m, b)| {
+            (messages + counted[*m].as_u64().unwrap(), bytes + counted[b].as_u64().unwrap())
+        });
     let wire = on_the_wire(&server);
-    println!("{changed} bytes changed, {sent} sent by agents, {wire} on the network, {bytes} of them in {messages} messages over NATS");
+    println!(
+        "{changed} bytes changed, {sent} sent by agents, {wire} on the network, {bytes} of them in {messages} messages over NATS"
+    );
     assert!(messages > 100, "decisions go over NATS: {messages}");
     assert!(bytes / messages < 4096, "messages are small: {bytes} bytes in {messages}");
     assert!(bytes * 10 < sent, "no bulk on NATS: {bytes} bytes there, {sent} between agents");

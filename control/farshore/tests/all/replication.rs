@@ -36,13 +36,17 @@ fn pair(folder: &Path) -> Pair {
     };
     let (hq, dr) = (up("hq"), up("dr"));
     let head = |kind: &str, name: &str| format!("apiVersion: farshore/v1\nkind: {kind}\nmetadata: {{name: {name}}}\n");
-    hq.apply(&[
-        head("Site", "hq") + "spec: {peers: [dr]}\n",
-        head("Mover", "hq-mover") + "spec: {roles: [source, target, repository], slots: 4}\n",
-        head("Repository", "hq-repo") + &format!("spec: {{mover: hq-mover, path: {}}}\n", text(&folder.join("hq/repository"))),
-        head("Host", "hq-host") + &format!("spec: {{mover: hq-mover, folder: {}}}\n", text(&folder.join("hq/hosts/local"))),
-    ]
-    .join("---\n"));
+    hq.apply(
+        &[
+            head("Site", "hq") + "spec: {peers: [dr]}\n",
+            head("Mover", "hq-mover") + "spec: {roles: [source, target, repository], slots: 4}\n",
+            head("Repository", "hq-repo")
+                + &format!("spec: {{mover: hq-mover, path: {}}}\n", text(&folder.join("hq/repository"))),
+            head("Host", "hq-host")
+                + &format!("spec: {{mover: hq-mover, folder: {}}}\n", text(&folder.join("hq/hosts/local"))),
+        ]
+        .join("---\n"),
+    );
     fs::create_dir_all(folder.join("dr/hosts/local")).unwrap();
     dr.apply(&[
         head("Site", "dr") + "spec: {peers: [hq]}\n",
@@ -115,7 +119,8 @@ fn differing_bytes(a: &[u8], b: &[u8]) -> u64 {
 /// Bytes that a replica's transfers have sent since a frame of its site's log.
 fn sent_since(dr: &Site, replica: &str, seq: u64) -> u64 {
     let (actor, from) = (format!("replica/{replica}"), (seq + 1).to_string());
-    let listed = dr.farshore(&["log", "ls", "--actor", &actor, "--from", &from, "--limit", "9999", "-o", "json"]).good();
+    let listed =
+        dr.farshore(&["log", "ls", "--actor", &actor, "--from", &from, "--limit", "9999", "-o", "json"]).good();
     let mut sent = 0;
     for line in listed.json().as_array().unwrap() {
         if line["events"].to_string().contains("TaskDone") {
@@ -147,7 +152,8 @@ fn replica_points_are_small_and_a_failback_sends_only_what_differs() {
     println!("six points, five of them after a change of 1 %, take {:.3} of the disk", taken as f64 / size as f64);
     assert!(taken * 10 <= size * 12, "five points after changes of 1 % take {taken} bytes of a disk of {size}");
     failed_over_disks_are_the_source(&both, &[("bulk", &bulk), ("sparse", &sparse)]);
-    failback_sends_the_difference(&both, &folder.path().join("dr/hosts/local"), &vms);
+    let (changed, sent) = failback_sends_the_difference(&both, &folder.path().join("dr/hosts/local"), &vms);
+    println!("failback: {changed} bytes of blocks differ, {sent} bytes sent");
     both.dr.stop();
     both.hq.stop();
 }
@@ -165,13 +171,19 @@ fn failed_over_disks_are_the_source(both: &Pair, vms: &[(&str, &Path)]) {
     }
 }
 
-fn failback_sends_the_difference(both: &Pair, dr_host: &Path, hq_host: &Path) {
+/// Returns how many bytes of blocks differed, and how many were sent.
+fn failback_sends_the_difference(both: &Pair, dr_host: &Path, hq_host: &Path) -> (u64, u64) {
     let replica = replica_of("guest");
     let production = hq_host.join("guest/system.raw");
     let held = fs::read(&production).unwrap();
     both.dr.farshore(&["failover", "--replica", &replica]).good();
     both.dr.command("host", "dr-host", &json!({"Host": {"GuestWrite": {"vm": replica, "seed": 77}}}));
-    until("the guest's write", || both.dr.state("host", "dr-host")["Defined"]["orders"]["open"].as_object().is_some_and(|open| open.is_empty()).then_some(()));
+    until("the guest's write", || {
+        both.dr.state("host", "dr-host")["Defined"]["orders"]["open"]
+            .as_object()
+            .is_some_and(|open| open.is_empty())
+            .then_some(())
+    });
     let working = dr_host.join(&replica).join("system.raw");
     assert_ne!(fs::read(&working).unwrap(), held, "the guest wrote at dr");
     let status = both.dr.farshore(&["status", "-o", "json"]).good().json();
@@ -180,8 +192,8 @@ fn failback_sends_the_difference(both: &Pair, dr_host: &Path, hq_host: &Path) {
     both.dr.farshore(&["failback", "switch", "--replica", &replica]).good();
     let changed = differing_bytes(&held, &fs::read(&production).unwrap());
     let sent = sent_since(&both.dr, &replica, before);
-    println!("failback: {changed} bytes of blocks differ, {sent} bytes sent");
     assert!(changed > 0 && sent > 0, "{changed} bytes changed, {sent} sent");
     assert!(sent <= changed * 11 / 10 + MIB, "{sent} bytes sent for {changed} that differ");
     both.dr.farshore(&["failback", "commit", "--replica", &replica]).good();
+    (changed, sent)
 }

@@ -166,7 +166,8 @@ pub(crate) fn processes(folder: &Path) -> Vec<Process> {
     for entry in fs::read_dir("/proc").unwrap().flatten() {
         let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse().ok()) else { continue };
         let Ok(line) = fs::read(entry.path().join("cmdline")) else { continue };
-        let args: Vec<String> = line.split(|byte| *byte == 0).map(|arg| String::from_utf8_lossy(arg).into_owned()).collect();
+        let args: Vec<String> =
+            line.split(|byte| *byte == 0).map(|arg| String::from_utf8_lossy(arg).into_owned()).collect();
         let ours = args.first().is_some_and(|program| program.contains("farshore") || program == "/proc/self/exe");
         if ours && args.iter().any(|arg| arg.starts_with(text(folder))) {
             found.push(Process { pid, args });

@@ -20,13 +20,19 @@ fn collector() -> (String, Receiver<Span>) {
     std::thread::spawn(move || {
         for socket in listener.incoming().flatten() {
             let found = found.clone();
-            std::thread::spawn(move || while let Some(request) = read_request(&socket) {
-                for span in request.resource_spans.into_iter().flat_map(|of| of.scope_spans).flat_map(|of| of.spans) {
-                    let _nobody_listens = found.send(span);
+            std::thread::spawn(move || {
+                while let Some(request) = read_request(&socket) {
+                    for span in request.resource_spans.into_iter().flat_map(|of| of.scope_spans).flat_map(|of| of.spans)
+                    {
+                        let _nobody_listens = found.send(span);
+                    }
+                    let body = ExportTraceServiceResponse::default().encode_to_vec();
+                    let head = format!(
+                        "HTTP/1.1 200 OK\r\ncontent-type: application/x-protobuf\r\ncontent-length: {}\r\n\r\n",
+                        body.len()
+                    );
+                    let _gone = (&socket).write_all(&[head.as_bytes(), &body].concat());
                 }
-                let body = ExportTraceServiceResponse::default().encode_to_vec();
-                let head = format!("HTTP/1.1 200 OK\r\ncontent-type: application/x-protobuf\r\ncontent-length: {}\r\n\r\n", body.len());
-                let _gone = (&socket).write_all(&[head.as_bytes(), &body].concat());
             });
         }
     });
@@ -61,9 +67,15 @@ fn attributes(span: &Span) -> BTreeMap<String, String> {
     let text = |value: &Attribute| match value {
         Attribute::StringValue(text) => text.clone(),
         Attribute::IntValue(number) => number.to_string(),
-        other => format!("{other:?}"),
+        Attribute::BoolValue(_)
+        | Attribute::DoubleValue(_)
+        | Attribute::ArrayValue(_)
+        | Attribute::KvlistValue(_)
+        | Attribute::BytesValue(_)
+        | Attribute::StringValueStrindex(_) => format!("{value:?}"),
     };
-    let pairs = span.attributes.iter().filter_map(|pair| Some((pair.key.clone(), text(pair.value.as_ref()?.value.as_ref()?))));
+    let pairs =
+        span.attributes.iter().filter_map(|pair| Some((pair.key.clone(), text(pair.value.as_ref()?.value.as_ref()?))));
     pairs.collect()
 }
 
@@ -73,7 +85,8 @@ fn spans_of_decisions_reach_a_collector_with_the_ids_of_their_frames() {
     let data = folder.path().join("data");
     make_vm(&data, "web", 1);
     let (endpoint, spans) = collector();
-    let site = Site::up_with(&data, &[], &[("OTEL_EXPORTER_OTLP_ENDPOINT", &endpoint), ("OTEL_BSP_SCHEDULE_DELAY", "100")]);
+    let site =
+        Site::up_with(&data, &[], &[("OTEL_EXPORTER_OTLP_ENDPOINT", &endpoint), ("OTEL_BSP_SCHEDULE_DELAY", "100")]);
     wait_for_vm(&site, "web");
     site.apply(BACKUP);
     site.farshore(&["job", "run", "nightly"]).good();
@@ -100,7 +113,9 @@ fn metrics_and_health_tell_a_monitor_what_it_must_know() {
     assert_eq!(site.text("/readyz"), "ready\n");
     wait_for_vm(&site, "web");
     site.apply(BACKUP);
-    let wanted = |line: &str| line.starts_with("farshore_last_success_timestamp_seconds{") && line.contains("vm=\"main/local/web\"");
+    let wanted = |line: &str| {
+        line.starts_with("farshore_last_success_timestamp_seconds{") && line.contains("vm=\"main/local/web\"")
+    };
     assert!(!site.text("/metrics").lines().any(|line| line.contains("farshore_last_success") && line.contains("web")));
     let before = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs();
     site.farshore(&["job", "run", "nightly"]).good();
@@ -111,6 +126,9 @@ fn metrics_and_health_tell_a_monitor_what_it_must_know() {
     let halted = text.lines().find(|line| line.starts_with("farshore_halted{site=\"main\"")).unwrap();
     assert!(halted.ends_with("} 0"), "{halted}");
     let token = &site.token;
-    assert!(!text.contains(token.as_str()) && !site.said().contains(token.as_str()), "no secret in metrics or messages");
+    assert!(
+        !text.contains(token.as_str()) && !site.said().contains(token.as_str()),
+        "no secret in metrics or messages"
+    );
     site.stop();
 }
