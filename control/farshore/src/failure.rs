@@ -21,6 +21,8 @@ pub(crate) enum Exit {
     Mismatch = 21,
     /// A guard said no.
     Refused = 22,
+    /// The user ended it.
+    Interrupted = 130,
 }
 
 /// See the module.

@@ -25,6 +25,7 @@ pub(crate) fn run(args: &DemoArgs, output: Output, quiet: bool) -> Result<(), Fa
     let (folder, temporary) = folder(args)?;
     hint(quiet, &format!("farshore demo in {}", folder.display()));
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().map_err(|error| Failure::defect(&error))?;
+    runtime.spawn(interrupts());
     let mut report = Report::new(quiet);
     let told = story::tell(args, &folder, runtime.handle(), &mut report);
     if told.is_err() && temporary.is_some() {
@@ -46,6 +47,19 @@ pub(crate) fn run(args: &DemoArgs, output: Output, quiet: bool) -> Result<(), Fa
         say(&next);
     }
     Ok(())
+}
+
+/// Ends the demo in order when the user asks, so that no guest is left running.
+async fn interrupts() {
+    use tokio::signal::unix::{SignalKind, signal};
+    let (Ok(mut interrupt), Ok(mut terminate)) = (signal(SignalKind::interrupt()), signal(SignalKind::terminate())) else {
+        return;
+    };
+    tokio::select! {
+        _ = interrupt.recv() => {}
+        _ = terminate.recv() => {}
+    }
+    watch::INTERRUPTED.store(true, std::sync::atomic::Ordering::Relaxed);
 }
 
 /// Where the sites live: kept where the user says, else in a temporary folder.

@@ -47,6 +47,18 @@ struct Story<'a> {
     replicated: BTreeMap<VmName, Hashes>,
 }
 
+/// However the demo ends, its guests end with it.
+impl Drop for Story<'_> {
+    fn drop(&mut self) {
+        self.hq.kill();
+        self.dr.kill();
+        for vm in &self.vms {
+            // Most are off already; one that is not there has no guest.
+            let _off = (self.hq_host.pull_the_plug(&vm.name), self.dr_host.pull_the_plug(&vm.working));
+        }
+    }
+}
+
 fn name(text: &str) -> Name {
     Name::parse(text).expect("the story's names are legal")
 }
@@ -392,7 +404,7 @@ impl<'a> Story<'a> {
         Ok(Done::new(format!("{} VMs as they were at the first backup", self.old.len()), format!("{} VMs, {proof}", self.old.len())).moving(sum))
     }
 
-    fn stop_and_check(mut self) -> Result<Done, Failure> {
+    fn stop_and_check(&mut self) -> Result<Done, Failure> {
         self.hq.stop()?;
         self.dr.stop()?;
         for vm in &self.vms {

@@ -1,18 +1,22 @@
 //! Waits for things of a running site, through its API, the way an operator's script would.
 
 use crate::client::Client;
-use crate::failure::Failure;
+use crate::failure::{Exit, Failure};
 use crate::verbs::get::Rest;
 use farshore_core::{host, job, session};
 use farshore_schemas::ids::{Kind, Name, VmName};
 use farshore_schemas::messages::{Message, SessionResult};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 /// How long anything may take.
 const PATIENCE: Duration = Duration::from_secs(120);
 const LOOK: Duration = Duration::from_millis(25);
+
+/// Set when the user wants the demo to end (SIGINT, SIGTERM).
+pub(crate) static INTERRUPTED: AtomicBool = AtomicBool::new(false);
 
 /// Looks until `look` finds what is wanted.
 pub(crate) fn until<T>(what: &str, mut look: impl FnMut() -> Result<Option<T>, Failure>) -> Result<T, Failure> {
@@ -20,6 +24,9 @@ pub(crate) fn until<T>(what: &str, mut look: impl FnMut() -> Result<Option<T>, F
     loop {
         if let Some(found) = look()? {
             return Ok(found);
+        }
+        if INTERRUPTED.load(Ordering::Relaxed) {
+            return Err(Failure::new("FS-DEMO-INTERRUPTED", "the demo was interrupted", "run it again").with(Exit::Interrupted));
         }
         if Instant::now() > deadline {
             let text = format!("{what}: not within {} s", PATIENCE.as_secs());
