@@ -137,7 +137,7 @@ pub(crate) fn check(world: &World) -> Result<Sums, Wrong> {
         sums.frames += frames;
         api.missing(usize::MAX)?.iter().for_each(|missing| world.findings.violation(missing));
         sums.points += points(world, api)?;
-        sums.tasks += tasks(world, &api.folder.join("agents").join(format!("{}-mover", api.site)))?;
+        sums.tasks += tasks(world, &api.folder.join(format!("agents/{}-mover/log", api.site)))?;
     }
     world.witness.judge(&world.findings);
     Ok(sums)
@@ -236,6 +236,9 @@ fn tasks(world: &World, folder: &Path) -> Result<u64, Wrong> {
         for (task, times) in tasks.iter().filter(|&(_, &times)| times > 1) {
             world.findings.violation(&format!("{}: task {task} was {what} {times} times", folder.display()));
         }
+    }
+    if ended.is_empty() {
+        world.findings.violation(&format!("{}: the agent remembers no task", folder.display()));
     }
     Ok(ended.len() as u64)
 }

@@ -1,0 +1,25 @@
+//! A small slice of `cargo xtask crash`, in both forms: the full run is made by hand and nightly.
+
+use std::process::Command;
+
+fn crash(arguments: &[&str]) {
+    let output = Command::new(env!("CARGO_BIN_EXE_xtask")).arg("crash").args(arguments).output().unwrap();
+    let (told, how) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success(), "{told}\n{how}");
+    let report: serde_json::Value = serde_json::from_str(&told).unwrap();
+    let counted = |field: &str| report[field].as_u64().unwrap();
+    assert_eq!(counted("violations"), 0, "{told}\n{how}");
+    for field in ["kills", "restarts", "frames", "acknowledged", "tasks", "jobs", "restores_byte_equal", "guests"] {
+        assert!(counted(field) > 0, "{field} is 0: {told}");
+    }
+}
+
+#[test]
+fn a_site_in_one_process_survives_being_killed() {
+    crash(&["--kills", "6"]);
+}
+
+#[test]
+fn controls_and_agents_apart_survive_being_killed() {
+    crash(&["--kills", "4", "--nats", "--seed", "7"]);
+}
