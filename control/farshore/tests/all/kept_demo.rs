@@ -1,7 +1,7 @@
 //! `farshore demo --keep`, and everything that the logs that it leaves must show.
 
 use crate::site::{Site, refuses_to_start};
-use crate::support::{STEPS, demo, farshore, nothing_panicked, steps, text, tree};
+use crate::support::{STEPS, demo, farshore, nothing_panicked, processes, steps, text, tree};
 use farshore_kernel::entity::Memory;
 use farshore_kernel::site::Site as Actors;
 use farshore_log::{GROUP_ALIGN, LogReader, ReadLog, View};
@@ -35,6 +35,21 @@ fn the_demo_ends_well_and_its_logs_bear_every_look() {
     flipped_bytes_are_found(&kept.join("dr"));
     a_start_on_damage_is_refused(&kept.join("dr"));
     a_torn_tail_is_recovered(&kept.join("hq"));
+}
+
+#[test]
+fn the_demo_bears_the_loss_of_disks_and_says_when_there_is_nothing_to_protect() {
+    let folder = tempfile::tempdir().unwrap();
+    let kept = folder.path().join("kept");
+    let (said, ..) = demo(&kept, &["--lose-disks", "--seed", "7"], |_| {});
+    let said = said.good();
+    assert_eq!(steps(&said), STEPS);
+    assert!(said.out.contains("its disks are gone"), "{said:?}");
+    let left: Vec<_> = processes(&kept).into_iter().map(|process| process.args).collect();
+    assert!(left.is_empty(), "nothing of a demo goes on: {left:?}");
+    let empty = folder.path().join("empty");
+    fs::create_dir(&empty).unwrap();
+    farshore(&["demo", "--from", text(&empty)]).refused(10, &["FS-DEMO-NO-VMS", text(&empty)]);
 }
 
 fn state_of(site: &Path) -> String {
