@@ -22,7 +22,11 @@ impl Client {
     pub(crate) fn of(data: &Path) -> Result<Client, Failure> {
         let folder = DataFolder::at(data);
         let place = folder.api()?;
-        let http = Http::builder().timeout(Duration::from_secs(120)).no_proxy().build().map_err(|error| Failure::defect(&error))?;
+        let http = Http::builder()
+            .timeout(Duration::from_secs(120))
+            .no_proxy()
+            .build()
+            .map_err(|error| Failure::defect(&error))?;
         Ok(Client { http, base: format!("http://{}", place.address), token: folder.token()? })
     }
 
@@ -38,7 +42,8 @@ impl Client {
 
     /// Gives a command; a refusal is a failure.
     pub(crate) fn command(&self, kind: Kind, name: &Name, message: &Message) -> Result<Applied, Failure> {
-        let applied: Applied = self.answer(self.http.post(self.url(&format!("/api/v1/commands/{kind}/{name}"))).json(message))?;
+        let applied: Applied =
+            self.answer(self.http.post(self.url(&format!("/api/v1/commands/{kind}/{name}"))).json(message))?;
         refused(applied)
     }
 
@@ -76,13 +81,17 @@ fn failure(response: Response) -> Failure {
     };
     match response.json::<ApiError>() {
         Ok(error) => Failure { code: error.code, message: error.message, advice: error.advice, exit },
-        Err(_) => Failure::new("FS-CLI-API", format!("the API answered {status}"), "look at the site's log output").with(exit),
+        Err(_) => {
+            Failure::new("FS-CLI-API", format!("the API answered {status}"), "look at the site's log output").with(exit)
+        }
     }
 }
 
 fn refused(applied: Applied) -> Result<Applied, Failure> {
     match applied.refused {
-        Some(error) => Err(Failure { code: error.code, message: error.message, advice: error.advice, exit: Exit::Refused }),
+        Some(error) => {
+            Err(Failure { code: error.code, message: error.message, advice: error.advice, exit: Exit::Refused })
+        }
         None => Ok(applied),
     }
 }

@@ -49,7 +49,11 @@ impl Failure {
     }
 
     pub(crate) fn io(what: &str, path: &Path, error: &std::io::Error) -> Self {
-        let advice = if error.kind() == std::io::ErrorKind::StorageFull { "free space there and try again" } else { "check the path and its owner" };
+        let advice = if error.kind() == std::io::ErrorKind::StorageFull {
+            "free space there and try again"
+        } else {
+            "check the path and its owner"
+        };
         Failure::new("FS-IO", format!("could not {what} {}: {error}", path.display()), advice)
     }
 

@@ -35,7 +35,10 @@ fn main() -> ExitCode {
 fn complain(failure: &Failure, output: Output, _quiet: bool) {
     use std::io::Write;
     let text = match output {
-        Output::Json => serde_json::json!({ "code": failure.code, "message": failure.message, "advice": failure.advice }).to_string(),
+        Output::Json => {
+            serde_json::json!({ "code": failure.code, "message": failure.message, "advice": failure.advice })
+                .to_string()
+        }
         Output::Table | Output::Yaml => format!("error: {failure}"),
     };
     let _closed = writeln!(anstream::stderr().lock(), "{text}");

@@ -44,7 +44,12 @@ pub(crate) fn table(header: &[&str], rows: Vec<Vec<String>>) {
 }
 
 /// Writes rows in the form asked for: a table, or the values themselves.
-pub(crate) fn rows<T: Serialize>(output: Output, values: &[T], header: &[&str], row: impl Fn(&T) -> Vec<String>) -> Result<(), Failure> {
+pub(crate) fn rows<T: Serialize>(
+    output: Output,
+    values: &[T],
+    header: &[&str],
+    row: impl Fn(&T) -> Vec<String>,
+) -> Result<(), Failure> {
     if !structured(output, &values)? {
         table(header, values.iter().map(row).collect());
     }

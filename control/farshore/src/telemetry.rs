@@ -34,7 +34,9 @@ pub(crate) fn start(level: &str, service: &str) -> Result<Telemetry, Failure> {
     let provider = exporter(service)?;
     // The exporter sees every decision, whatever is said on standard error.
     let spans = provider.as_ref().map(|provider| {
-        tracing_opentelemetry::layer().with_tracer(provider.tracer("farshore")).with_filter(EnvFilter::new("warn,farshore=debug,farshore_runtime=debug,farshore_agent=debug"))
+        tracing_opentelemetry::layer()
+            .with_tracer(provider.tracer("farshore"))
+            .with_filter(EnvFilter::new("warn,farshore=debug,farshore_runtime=debug,farshore_agent=debug"))
     });
     let set = tracing_subscriber::registry().with(text.with_filter(filter())).with(spans).try_init();
     set.map_err(|error| Failure::defect(&error))?;
@@ -42,13 +44,19 @@ pub(crate) fn start(level: &str, service: &str) -> Result<Telemetry, Failure> {
 }
 
 fn exporter(service: &str) -> Result<Option<SdkTracerProvider>, Failure> {
-    let wanted = ["OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"].iter().any(|name| std::env::var_os(name).is_some());
+    let wanted = ["OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"]
+        .iter()
+        .any(|name| std::env::var_os(name).is_some());
     let disabled = std::env::var("OTEL_SDK_DISABLED").is_ok_and(|value| value.eq_ignore_ascii_case("true"));
     if !wanted || disabled {
         return Ok(None);
     }
     let exporter = opentelemetry_otlp::SpanExporter::builder().with_http().build().map_err(|error| {
-        Failure::new("FS-OTLP", format!("the OTLP exporter cannot be made: {error}"), "check the OTEL_* variables, or unset them")
+        Failure::new(
+            "FS-OTLP",
+            format!("the OTLP exporter cannot be made: {error}"),
+            "check the OTEL_* variables, or unset them",
+        )
     })?;
     let resource = opentelemetry_sdk::Resource::builder().with_service_name(service.to_owned()).build();
     Ok(Some(SdkTracerProvider::builder().with_batch_exporter(exporter).with_resource(resource).build()))

@@ -277,6 +277,6 @@ impl State {
     }
 }
 
-pub(crate) fn is_hello(envelope: &Envelope) -> bool {
+fn is_hello(envelope: &Envelope) -> bool {
     matches!(&envelope.body, Some(Message::Mover(mover::Command::Hello { .. })))
 }

@@ -4,7 +4,7 @@
 use crate::admission;
 use crate::outbox::Pacing;
 use crate::record::{Fact, Record, Refusal};
-use crate::state::{RebuildError, State, is_hello};
+use crate::state::{RebuildError, State};
 use farshore_schemas::envelope::{Channel, Envelope, Sender, Wire};
 use farshore_schemas::ids::{Address, Digest, Kind, Lineage, Name, SiteName, TaskId, VmRef};
 use farshore_schemas::messages::agent::{Command, Endpoint, Order, Outcome};
@@ -188,8 +188,8 @@ impl TaskTable {
             let id = &task.order.task;
             if task.cancelled {
                 batch.end(&task.from, id, vec![Outcome::Cancelled]);
-            } else if let Some(failure) = admission::overdue(&task.order, now)
-                .or_else(|| admission::fenced_off(batch.state, &task.order))
+            } else if let Some(failure) =
+                admission::overdue(&task.order, now).or_else(|| admission::fenced_off(batch.state, &task.order))
             {
                 batch.end(&task.from, id, vec![Outcome::Failed(failure)]);
             } else {
@@ -393,10 +393,7 @@ fn say_hello(batch: &mut Batch<'_>, about: Option<&About>) {
     let incarnation = batch.state.incarnation;
     let hello = Message::Mover(mover::Command::Hello { incarnation, endpoint, version, cores });
     let mover = Address::new(&batch.state.site, Kind::Mover, &batch.state.name);
-    // The same hello that no one has acked yet is said again anyway.
-    let stands = batch.state.outboxes.get(&mover).and_then(|outbox| outbox.waiting.values().next_back());
-    if stands.is_some_and(|last| is_hello(&last.envelope) && last.envelope.body.as_ref() == Some(&hello)) {
-        return;
-    }
+    // One that stands in the outbox may have been heard in the life before, with only its ack lost: said again it would be
+    // a repeat, and control would never learn of this restart.
     batch.queue(&mover, hello, None);
 }

@@ -24,7 +24,11 @@ pub(crate) fn run(args: &DemoArgs, output: Output, quiet: bool) -> Result<(), Fa
     let begun = Instant::now();
     let (folder, temporary) = folder(args)?;
     hint(quiet, &format!("farshore demo in {}", folder.display()));
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().map_err(|error| Failure::defect(&error))?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::defect(&error))?;
     runtime.spawn(interrupts());
     let mut report = Report::new(quiet);
     let told = story::tell(args, &folder, runtime.handle(), &mut report);
@@ -52,7 +56,8 @@ pub(crate) fn run(args: &DemoArgs, output: Output, quiet: bool) -> Result<(), Fa
 /// Ends the demo in order when the user asks, so that no guest is left running.
 async fn interrupts() {
     use tokio::signal::unix::{SignalKind, signal};
-    let (Ok(mut interrupt), Ok(mut terminate)) = (signal(SignalKind::interrupt()), signal(SignalKind::terminate())) else {
+    let (Ok(mut interrupt), Ok(mut terminate)) = (signal(SignalKind::interrupt()), signal(SignalKind::terminate()))
+    else {
         return;
     };
     tokio::select! {
@@ -65,13 +70,21 @@ async fn interrupts() {
 /// Where the sites live: kept where the user says, else in a temporary folder.
 fn folder(args: &DemoArgs) -> Result<(PathBuf, Option<tempfile::TempDir>), Failure> {
     let Some(keep) = &args.keep else {
-        let temporary = tempfile::Builder::new().prefix("farshore-demo-").tempdir().map_err(|error| Failure::io("make", &std::env::temp_dir(), &error))?;
+        let temporary = tempfile::Builder::new()
+            .prefix("farshore-demo-")
+            .tempdir()
+            .map_err(|error| Failure::io("make", &std::env::temp_dir(), &error))?;
         return Ok((temporary.path().to_owned(), Some(temporary)));
     };
     for site in ["hq", "dr"] {
         if keep.join(site).exists() {
             let text = format!("{} exists already", keep.join(site).display());
-            return Err(Failure::new("FS-DEMO-FOLDER", text, "give --keep a new folder; nothing of yours is overwritten").with(Exit::Refused));
+            return Err(Failure::new(
+                "FS-DEMO-FOLDER",
+                text,
+                "give --keep a new folder; nothing of yours is overwritten",
+            )
+            .with(Exit::Refused));
         }
     }
     std::fs::create_dir_all(keep).map_err(|error| Failure::io("make", keep, &error))?;

@@ -44,8 +44,21 @@ impl Done {
 
 impl Row {
     pub(crate) fn cells(&self) -> Vec<String> {
-        let moved = self.moved.map(|moved| format!("{} read, {} changed, {} sent", ByteCount(moved.read), ByteCount(moved.changed), ByteCount(moved.sent)));
-        vec![self.step.clone(), format!("{:.1} s", Duration::from_millis(u64::try_from(self.took_ms).unwrap_or(u64::MAX)).as_secs_f64()), moved.unwrap_or_default(), self.outcome.clone(), self.proof.clone()]
+        let moved = self.moved.map(|moved| {
+            format!(
+                "{} read, {} changed, {} sent",
+                ByteCount(moved.read),
+                ByteCount(moved.changed),
+                ByteCount(moved.sent)
+            )
+        });
+        vec![
+            self.step.clone(),
+            format!("{:.1} s", Duration::from_millis(u64::try_from(self.took_ms).unwrap_or(u64::MAX)).as_secs_f64()),
+            moved.unwrap_or_default(),
+            self.outcome.clone(),
+            self.proof.clone(),
+        ]
     }
 }
 
@@ -71,7 +84,13 @@ impl Report {
     pub(crate) fn end(&mut self, step: &str, done: Done) {
         let took = self.since.elapsed();
         hint(self.quiet, &format!("  {step}: {} ({:.1} s)", done.outcome, took.as_secs_f64()));
-        self.rows.push(Row { step: step.to_owned(), took_ms: took.as_millis(), moved: done.moved, outcome: done.outcome, proof: done.proof });
+        self.rows.push(Row {
+            step: step.to_owned(),
+            took_ms: took.as_millis(),
+            moved: done.moved,
+            outcome: done.outcome,
+            proof: done.proof,
+        });
     }
 
     pub(crate) fn into_rows(self) -> Vec<Row> {

@@ -47,7 +47,8 @@ impl Rig {
                 let _inside = runtime.enter();
                 let path = folder.join("bus");
                 let _stale = std::fs::remove_file(&path);
-                let hub = SocketHub::serve(LocalBus::new(), &path).map_err(|error| Failure::coded(&error.to_string(), "choose a folder with a shorter path"))?;
+                let hub = SocketHub::serve(LocalBus::new(), &path)
+                    .map_err(|error| Failure::coded(&error.to_string(), "choose a folder with a shorter path"))?;
                 Joined::Socket { path, _hub: hub }
             }
         };
@@ -98,10 +99,20 @@ impl SiteRig {
 
     fn spawn(&mut self, part: &str, mut command: Command) -> Result<(), Failure> {
         let path = self.folder.join(format!("run/{part}.log"));
-        let log = File::options().create(true).append(true).open(&path).map_err(|error| Failure::io("write", &path, &error))?;
+        let log = File::options()
+            .create(true)
+            .append(true)
+            .open(&path)
+            .map_err(|error| Failure::io("write", &path, &error))?;
         let both = log.try_clone().map_err(|error| Failure::io("write", &path, &error))?;
         let child = command.stdin(Stdio::null()).stdout(both).stderr(log).spawn();
-        let child = child.map_err(|error| Failure::new("FS-DEMO-START", format!("the {part} of {} cannot be started: {error}", self.name), "check that the program may be run"))?;
+        let child = child.map_err(|error| {
+            Failure::new(
+                "FS-DEMO-START",
+                format!("the {part} of {} cannot be started: {error}", self.name),
+                "check that the program may be run",
+            )
+        })?;
         self.processes.push(child);
         Ok(())
     }
@@ -117,7 +128,11 @@ impl SiteRig {
                 return Ok(client);
             }
             if Instant::now() > deadline {
-                return Err(Failure::new("FS-DEMO-START", format!("site {} did not come up", self.name), &format!("see {}", self.folder.join("run").display())));
+                return Err(Failure::new(
+                    "FS-DEMO-START",
+                    format!("site {} did not come up", self.name),
+                    &format!("see {}", self.folder.join("run").display()),
+                ));
             }
             std::thread::sleep(Duration::from_millis(20));
         }
@@ -128,7 +143,11 @@ impl SiteRig {
         for child in &mut self.processes {
             if let Ok(Some(status)) = child.try_wait() {
                 let said = last_words(&self.folder);
-                return Err(Failure::new("FS-DEMO-DIED", format!("a process of site {} ended ({status}): {said}", self.name), "see the run folder of the site"));
+                return Err(Failure::new(
+                    "FS-DEMO-DIED",
+                    format!("a process of site {} ended ({status}): {said}", self.name),
+                    "see the run folder of the site",
+                ));
             }
         }
         Ok(())
@@ -157,10 +176,18 @@ impl SiteRig {
                     Ok(Some(status)) if status.success() => break,
                     Ok(Some(status)) => {
                         let said = last_words(&self.folder);
-                        return Err(Failure::new("FS-DEMO-STOP", format!("a process of site {} ended with {status}: {said}", self.name), "see the run folder of the site"));
+                        return Err(Failure::new(
+                            "FS-DEMO-STOP",
+                            format!("a process of site {} ended with {status}: {said}", self.name),
+                            "see the run folder of the site",
+                        ));
                     }
                     Ok(None) if Instant::now() > deadline => {
-                        return Err(Failure::new("FS-DEMO-STOP", format!("a process of site {} does not stop", self.name), "see the run folder of the site"));
+                        return Err(Failure::new(
+                            "FS-DEMO-STOP",
+                            format!("a process of site {} does not stop", self.name),
+                            "see the run folder of the site",
+                        ));
                     }
                     Ok(None) => std::thread::sleep(Duration::from_millis(10)),
                     Err(error) => return Err(Failure::defect(&error)),

@@ -64,7 +64,12 @@ fn name(text: &str) -> Name {
 }
 
 /// Tells the whole story.
-pub(crate) fn tell(args: &DemoArgs, folder: &Path, runtime: &tokio::runtime::Handle, report: &mut Report) -> Result<(), Failure> {
+pub(crate) fn tell(
+    args: &DemoArgs,
+    folder: &Path,
+    runtime: &tokio::runtime::Handle,
+    report: &mut Report,
+) -> Result<(), Failure> {
     let mut story = begin(args, folder, runtime, report)?;
     type Tell<'a> = fn(&mut Story<'a>) -> Result<Done, Failure>;
     let steps: [(&str, Tell<'_>); 18] = [
@@ -101,7 +106,12 @@ pub(crate) fn tell(args: &DemoArgs, folder: &Path, runtime: &tokio::runtime::Han
     Ok(())
 }
 
-fn begin<'a>(args: &'a DemoArgs, folder: &Path, runtime: &tokio::runtime::Handle, report: &mut Report) -> Result<Story<'a>, Failure> {
+fn begin<'a>(
+    args: &'a DemoArgs,
+    folder: &Path,
+    runtime: &tokio::runtime::Handle,
+    report: &mut Report,
+) -> Result<Story<'a>, Failure> {
     report.begin("make VMs");
     let hq_host = vms::open(&folder.join("hq/hosts/hq-host"))?;
     let dr_host = vms::open(&folder.join("dr/hosts/dr-host"))?;
@@ -123,7 +133,19 @@ fn begin<'a>(args: &'a DemoArgs, folder: &Path, runtime: &tokio::runtime::Handle
     let mut dr = SiteRig::new("dr", "dr-mover", folder, "hq");
     let hq_client = rig.start(&mut hq)?;
     let dr_client = rig.start(&mut dr)?;
-    let story = Story { args, rig, hq, dr, hq_client, dr_client, hq_host, dr_host, vms: all, old: BTreeMap::new(), replicated: BTreeMap::new() };
+    let story = Story {
+        args,
+        rig,
+        hq,
+        dr,
+        hq_client,
+        dr_client,
+        hq_host,
+        dr_host,
+        vms: all,
+        old: BTreeMap::new(),
+        replicated: BTreeMap::new(),
+    };
     story.define()?;
     report.end("start sites", Done::new("hq and dr run", ""));
     Ok(story)
@@ -137,11 +159,13 @@ impl<'a> Story<'a> {
     /// The resources of both sites.
     fn define(&self) -> Result<(), Failure> {
         let quoted = |path: &Path| serde_json::json!(path.to_string_lossy()).to_string();
-        let head = |kind: &str, name: &str| format!("apiVersion: farshore/v1\nkind: {kind}\nmetadata: {{name: {name}}}\n");
+        let head =
+            |kind: &str, name: &str| format!("apiVersion: farshore/v1\nkind: {kind}\nmetadata: {{name: {name}}}\n");
         let hq = [
             head("Site", "hq") + "spec: {peers: [dr]}\n",
             head("Mover", "hq-mover") + "spec: {roles: [source, target, repository], slots: 4}\n",
-            head("Repository", "hq-repo") + &format!("spec: {{mover: hq-mover, path: {}}}\n", quoted(&self.hq.folder.join("repository"))),
+            head("Repository", "hq-repo")
+                + &format!("spec: {{mover: hq-mover, path: {}}}\n", quoted(&self.hq.folder.join("repository"))),
             head("Host", "hq-host") + &format!("spec: {{mover: hq-mover, folder: {}}}\n", quoted(self.hq_host.path())),
             head("Job", "nightly") + "spec: {backup: {host: hq-host, repository: hq-repo}, keep: 7}\n",
         ];
@@ -150,7 +174,8 @@ impl<'a> Story<'a> {
             head("Site", "dr") + "spec: {peers: [hq]}\n",
             head("Mover", "dr-mover") + "spec: {roles: [source, target], slots: 4}\n",
             head("Host", "dr-host") + &format!("spec: {{mover: dr-mover, folder: {}}}\n", quoted(self.dr_host.path())),
-            head("Job", "offsite") + "spec: {replication: {sourceSite: hq, sourceHost: hq-host, digests: hq-repo, targetHost: dr-host}, keep: 7}\n",
+            head("Job", "offsite")
+                + "spec: {replication: {sourceSite: hq, sourceHost: hq-host, digests: hq-repo, targetHost: dr-host}, keep: 7}\n",
             head("FailoverPlan", "all") + &format!("spec: {{steps: [{}]}}\n", steps.join(", ")),
         ];
         for (client, yaml) in [(&self.hq_client, hq.join("---\n")), (&self.dr_client, dr.join("---\n"))] {
@@ -172,7 +197,10 @@ impl<'a> Story<'a> {
 
     /// What each VM's disks at hq hold now, stamps left out.
     fn held_at_hq(&self) -> Result<BTreeMap<VmName, Hashes>, Failure> {
-        self.vms.iter().map(|vm| Ok((vm.name.clone(), vms::hashes(&self.hq_host, &vm.name, vm.stamps.as_ref())?))).collect()
+        self.vms
+            .iter()
+            .map(|vm| Ok((vm.name.clone(), vms::hashes(&self.hq_host, &vm.name, vm.stamps.as_ref())?)))
+            .collect()
     }
 
     fn discover(&mut self) -> Result<Done, Failure> {
@@ -226,7 +254,10 @@ impl<'a> Story<'a> {
     fn change(&mut self, round: u64) -> Result<Done, Failure> {
         let before = self.held_at_hq()?;
         for (number, vm) in (1u64..).zip(&self.vms) {
-            let write = host::Command::GuestWrite { vm: vm.name.clone(), seed: self.args.seed.wrapping_mul(1_000).wrapping_add(round * 100 + number) };
+            let write = host::Command::GuestWrite {
+                vm: vm.name.clone(),
+                seed: self.args.seed.wrapping_mul(1_000).wrapping_add(round * 100 + number),
+            };
             self.hq_client.command(Kind::Host, &name("hq-host"), &Message::Host(write))?;
         }
         self.orders_done(&self.hq_client, &name("hq-host"))?;
@@ -240,7 +271,9 @@ impl<'a> Story<'a> {
 
     /// Waits until the agent has answered everything that a host ordered.
     fn orders_done(&self, client: &Client, host: &Name) -> Result<(), Failure> {
-        watch::until(&format!("{host}'s orders"), || Ok(watch::host(client, host)?.filter(|host| host.orders.open.is_empty()).map(drop)))
+        watch::until(&format!("{host}'s orders"), || {
+            Ok(watch::host(client, host)?.filter(|host| host.orders.open.is_empty()).map(drop))
+        })
     }
 
     fn backup_again(&mut self) -> Result<Done, Failure> {
@@ -308,7 +341,11 @@ impl<'a> Story<'a> {
         let mut proof = String::new();
         for vm in &self.vms {
             let held = self.replicated.get(&vm.name).ok_or_else(|| Failure::defect(&"nothing was replicated"))?;
-            proof = same(&format!("{what} of {}", vm.name), held, &vms::hashes(&self.dr_host, &vm.working, vm.stamps.as_ref())?)?;
+            proof = same(
+                &format!("{what} of {}", vm.name),
+                held,
+                &vms::hashes(&self.dr_host, &vm.working, vm.stamps.as_ref())?,
+            )?;
         }
         Ok(format!("{} VMs, {proof}", self.vms.len()))
     }
@@ -341,9 +378,12 @@ impl<'a> Story<'a> {
             match self.hq_client.command(Kind::Host, &host, &Message::Host(on)) {
                 Err(failure) if failure.exit == Exit::Refused => {}
                 Err(failure) => return Err(failure),
-                Ok(_) => return Err(Failure::defect(&format!("{} was allowed to start at hq while it runs at dr", vm.name))),
+                Ok(_) => {
+                    return Err(Failure::defect(&format!("{} was allowed to start at hq while it runs at dr", vm.name)));
+                }
             }
-            let running = !self.args.lose_disks && self.hq_host.status(&vm.name).is_ok_and(|status| status.is_running());
+            let running =
+                !self.args.lose_disks && self.hq_host.status(&vm.name).is_ok_and(|status| status.is_running());
             if running {
                 return Err(Failure::defect(&format!("{} runs at hq and at dr", vm.name)));
             }
@@ -377,7 +417,10 @@ impl<'a> Story<'a> {
             let arrived = vms::hashes(&self.hq_host, &vm.name, vm.stamps.as_ref())?;
             proof = same(&format!("failed-back disks of {}", vm.name), &left, &arrived)?;
         }
-        Ok(Done::new(format!("{} guests run at hq again, none at dr", self.vms.len()), format!("{} VMs, {proof}", self.vms.len())))
+        Ok(Done::new(
+            format!("{} guests run at hq again, none at dr", self.vms.len()),
+            format!("{} VMs, {proof}", self.vms.len()),
+        ))
     }
 
     fn commit(&mut self) -> Result<Done, Failure> {
@@ -391,17 +434,34 @@ impl<'a> Story<'a> {
         let mut proof = String::new();
         for (vm, (point, held)) in &self.old {
             let restored = VmName::parse(&format!("{vm}-restored")).map_err(|bad| Failure::defect(&bad))?;
-            let origin = VmRef { site: SiteName::parse("hq").expect("a legal name"), host: name("hq-host"), vm: vm.clone() };
-            let work = Work::Restore { repository: name("hq-repo"), point: point.clone(), origin, host: name("hq-host"), vm: restored.clone() };
-            let spec = JobSpec { work, schedule: Schedule::Manual, retry: Retry { attempts: 0, wait: Millis(0) }, keep: 1 };
-            let job = farshore_core::naming::replica_name(&name("restore"), &VmRef { site: SiteName::parse("hq").expect("a legal name"), host: name("hq-host"), vm: vm.clone() });
-            let job = Name::parse(job.as_str().get(..job.as_str().len().min(40)).unwrap_or_default().trim_end_matches('-')).map_err(|bad| Failure::defect(&bad))?;
+            let origin =
+                VmRef { site: SiteName::parse("hq").expect("a legal name"), host: name("hq-host"), vm: vm.clone() };
+            let work = Work::Restore {
+                repository: name("hq-repo"),
+                point: point.clone(),
+                origin,
+                host: name("hq-host"),
+                vm: restored.clone(),
+            };
+            let spec =
+                JobSpec { work, schedule: Schedule::Manual, retry: Retry { attempts: 0, wait: Millis(0) }, keep: 1 };
+            let job = farshore_core::naming::replica_name(
+                &name("restore"),
+                &VmRef { site: SiteName::parse("hq").expect("a legal name"), host: name("hq-host"), vm: vm.clone() },
+            );
+            let job =
+                Name::parse(job.as_str().get(..job.as_str().len().min(40)).unwrap_or_default().trim_end_matches('-'))
+                    .map_err(|bad| Failure::defect(&bad))?;
             self.hq_client.command(Kind::Job, &job, &Message::Job(job::Command::Define(spec)))?;
             let run = moved(&watch::job_end(&self.hq_client, &job)?);
             sum = Moved { read: sum.read + run.read, changed: sum.changed + run.changed, sent: sum.sent + run.sent };
             proof = same(&format!("restored disks of {vm}"), held, &vms::hashes(&self.hq_host, &restored, None)?)?;
         }
-        Ok(Done::new(format!("{} VMs as they were at the first backup", self.old.len()), format!("{} VMs, {proof}", self.old.len())).moving(sum))
+        Ok(Done::new(
+            format!("{} VMs as they were at the first backup", self.old.len()),
+            format!("{} VMs, {proof}", self.old.len()),
+        )
+        .moving(sum))
     }
 
     fn stop_and_check(&mut self) -> Result<Done, Failure> {

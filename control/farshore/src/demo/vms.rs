@@ -29,7 +29,8 @@ pub(crate) fn make(host: &FolderHost, seed: u64) -> Result<Vec<VmName>, Failure>
     let mut names = Vec::new();
     for (number, (name, mib, disks)) in (1u64..).zip(wanted) {
         let vm: VmName = name.parse().map_err(|error: farshore_schemas::ids::BadId| Failure::defect(&error))?;
-        let demo = DemoVm { vm: &vm, seed: seed.wrapping_mul(16).wrapping_add(number), size: ByteCount(mib << 20), disks };
+        let demo =
+            DemoVm { vm: &vm, seed: seed.wrapping_mul(16).wrapping_add(number), size: ByteCount(mib << 20), disks };
         host.demo_vm(&demo).map_err(|error| host_failure(&error))?;
         names.push(vm);
     }
@@ -45,7 +46,9 @@ pub(crate) fn copy(from: &Path, host: &FolderHost) -> Result<Vec<VmName>, Failur
     }
     if listing.vms.is_empty() {
         let text = format!("there is no VM in {}", from.display());
-        return Err(Failure::new("FS-DEMO-NO-VMS", text, "put each VM's raw images into a folder of its own there").not_found());
+        return Err(
+            Failure::new("FS-DEMO-NO-VMS", text, "put each VM's raw images into a folder of its own there").not_found()
+        );
     }
     let mut names = Vec::new();
     for (number, facts) in (0u64..).zip(&listing.vms) {
@@ -113,7 +116,8 @@ pub(crate) fn stamps(host: &FolderHost, vm: &VmName) -> Result<Option<StampsArea
 pub(crate) fn same(what: &str, held: &Hashes, holds: &Hashes) -> Result<String, Failure> {
     if held != holds {
         let text = format!("{what}: the disks should hold {held:?} and hold {holds:?}");
-        return Err(Failure::new("FS-DEMO-PROOF", text, "this is a defect: please report it with the folder").with(crate::failure::Exit::Mismatch));
+        return Err(Failure::new("FS-DEMO-PROOF", text, "this is a defect: please report it with the folder")
+            .with(crate::failure::Exit::Mismatch));
     }
     let first = held.values().next().map(|hash| hash.chars().take(12).collect::<String>()).unwrap_or_default();
     let disks = if held.len() == 1 { "1 disk".to_owned() } else { format!("{} disks", held.len()) };

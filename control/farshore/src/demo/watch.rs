@@ -26,11 +26,17 @@ pub(crate) fn until<T>(what: &str, mut look: impl FnMut() -> Result<Option<T>, F
             return Ok(found);
         }
         if INTERRUPTED.load(Ordering::Relaxed) {
-            return Err(Failure::new("FS-DEMO-INTERRUPTED", "the demo was interrupted", "run it again").with(Exit::Interrupted));
+            return Err(
+                Failure::new("FS-DEMO-INTERRUPTED", "the demo was interrupted", "run it again").with(Exit::Interrupted)
+            );
         }
         if Instant::now() > deadline {
             let text = format!("{what}: not within {} s", PATIENCE.as_secs());
-            return Err(Failure::new("FS-DEMO-WAIT", text, "run it again on a quieter machine, or look at the logs with --keep"));
+            return Err(Failure::new(
+                "FS-DEMO-WAIT",
+                text,
+                "run it again on a quieter machine, or look at the logs with --keep",
+            ));
         }
         std::thread::sleep(LOOK);
     }
@@ -43,7 +49,9 @@ pub(crate) fn state<T: DeserializeOwned>(client: &Client, kind: Kind, name: &Nam
         Err(failure) if failure.code == "FS-API-NOT-FOUND" => return Ok(None),
         Err(failure) => return Err(failure),
     };
-    serde_json::from_value(shown["state"].clone()).map(Some).map_err(|error| Failure::defect(&format!("{kind}/{name}: {error}")))
+    serde_json::from_value(shown["state"].clone())
+        .map(Some)
+        .map_err(|error| Failure::defect(&format!("{kind}/{name}: {error}")))
 }
 
 /// A host that is defined.
@@ -72,20 +80,32 @@ pub(crate) fn run_job(client: &Client, name: &Name) -> Result<session::Run, Fail
 /// Waits for the end of the session that a job has begun.
 pub(crate) fn job_end(client: &Client, name: &Name) -> Result<session::Run, Failure> {
     let begun = match state::<job::State>(client, Kind::Job, name)? {
-        Some(job::State::Defined(job)) => job.running.map(|running| running.session).or(job.last.map(|last| last.session)),
+        Some(job::State::Defined(job)) => {
+            job.running.map(|running| running.session).or(job.last.map(|last| last.session))
+        }
         Some(job::State::New | job::State::Removed { .. }) | None => None,
     };
     let session = begun.ok_or_else(|| Failure::defect(&format!("job {name} names no session")))?;
     let run = until(&format!("the end of session {session}"), || {
-        let Some(session::State::Begun(run)) = state::<session::State>(client, Kind::Session, &session)? else { return Ok(None) };
+        let Some(session::State::Begun(run)) = state::<session::State>(client, Kind::Session, &session)? else {
+            return Ok(None);
+        };
         Ok(matches!(run.phase, session::Phase::Stopped { .. }).then_some(*run))
     })?;
     match &run.phase {
         session::Phase::Stopped { result: SessionResult::Success, .. } => Ok(run),
-        phase @ (session::Phase::Starting { .. } | session::Phase::Working | session::Phase::RetryWait { .. } | session::Phase::Stopping | session::Phase::Stopped { .. }) => {
+        phase @ (session::Phase::Starting { .. }
+        | session::Phase::Working
+        | session::Phase::RetryWait { .. }
+        | session::Phase::Stopping
+        | session::Phase::Stopped { .. }) => {
             let shown: Value = client.get(&format!("/api/v1/resources/session/{session}"))?;
             let why = crate::verbs::get::SessionLook::of(&shown).why;
-            Err(Failure::new("FS-DEMO-SESSION", format!("session {session} did not succeed ({phase:?}): {why}"), "see the site's log"))
+            Err(Failure::new(
+                "FS-DEMO-SESSION",
+                format!("session {session} did not succeed ({phase:?}): {why}"),
+                "see the site's log",
+            ))
         }
     }
 }

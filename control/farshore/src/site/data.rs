@@ -38,7 +38,13 @@ impl DataFolder {
         for part in ["", "secrets", "run", "agents", "hosts", "repository"] {
             let path = self.path.join(part);
             let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(&path);
-            made.map_err(|error| Failure::new("FS-DATA-FOLDER", format!("{} cannot be made: {error}", path.display()), "check the path and its owner"))?;
+            made.map_err(|error| {
+                Failure::new(
+                    "FS-DATA-FOLDER",
+                    format!("{} cannot be made: {error}", path.display()),
+                    "check the path and its owner",
+                )
+            })?;
         }
         Ok(())
     }
@@ -48,7 +54,11 @@ impl DataFolder {
         let path = self.path.join("site");
         match fs::read_to_string(&path) {
             Ok(text) => text.trim().parse().map(Some).map_err(|bad: farshore_schemas::ids::BadId| {
-                Failure::new("FS-DATA-SITE", format!("{} does not name a site: {bad}", path.display()), "restore the file, it holds the site's name")
+                Failure::new(
+                    "FS-DATA-SITE",
+                    format!("{} does not name a site: {bad}", path.display()),
+                    "restore the file, it holds the site's name",
+                )
             }),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(Failure::io("read", &path, &error)),
@@ -64,7 +74,12 @@ impl DataFolder {
     pub(crate) fn known_site(&self) -> Result<SiteName, Failure> {
         self.site()?.ok_or_else(|| {
             let text = format!("{} holds no site", self.path.display());
-            Failure::new("FS-DATA-NO-SITE", text, "give --data the folder of a site, or make one with `farshore up --data DIR`").not_found()
+            Failure::new(
+                "FS-DATA-NO-SITE",
+                text,
+                "give --data the folder of a site, or make one with `farshore up --data DIR`",
+            )
+            .not_found()
         })
     }
 
@@ -79,7 +94,11 @@ impl DataFolder {
         let path = self.path.join("secrets/api-token");
         match fs::read_to_string(&path) {
             Ok(token) if token.trim().len() >= 32 => Ok(token.trim().to_owned()),
-            Ok(_) => Err(Failure::new("FS-DATA-TOKEN", format!("{} holds no token", path.display()), "delete the file and start the site again")),
+            Ok(_) => Err(Failure::new(
+                "FS-DATA-TOKEN",
+                format!("{} holds no token", path.display()),
+                "delete the file and start the site again",
+            )),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
                 let token: String = rand::random::<[u8; 32]>().iter().map(|byte| format!("{byte:02x}")).collect();
                 self.replace("secrets/api-token", token.as_bytes(), 0o600)?;
@@ -99,8 +118,11 @@ impl DataFolder {
     pub(crate) fn api(&self) -> Result<ApiPlace, Failure> {
         let path = self.path.join("run/api.json");
         let advice = "start the site with `farshore up --data DIR` or `farshore control --data DIR`";
-        let text = fs::read(&path).map_err(|_| Failure::new("FS-DATA-NOT-RUNNING", format!("no site runs on {}", self.path.display()), advice).not_found())?;
-        serde_json::from_slice(&text).map_err(|error| Failure::new("FS-DATA-API", format!("{} cannot be read: {error}", path.display()), advice))
+        let text = fs::read(&path).map_err(|_| {
+            Failure::new("FS-DATA-NOT-RUNNING", format!("no site runs on {}", self.path.display()), advice).not_found()
+        })?;
+        serde_json::from_slice(&text)
+            .map_err(|error| Failure::new("FS-DATA-API", format!("{} cannot be read: {error}", path.display()), advice))
     }
 
     /// Nobody listens any more.

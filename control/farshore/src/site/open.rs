@@ -18,7 +18,11 @@ use std::sync::Arc;
 pub(crate) struct StartNotes(pub(crate) Vec<String>);
 
 /// Opens everything for a site that goes on deciding.
-pub(crate) fn open(folder: &DataFolder, site: &SiteName, renew: Option<String>) -> Result<(Opened, StartNotes), Failure> {
+pub(crate) fn open(
+    folder: &DataFolder,
+    site: &SiteName,
+    renew: Option<String>,
+) -> Result<(Opened, StartNotes), Failure> {
     let mut notes = StartNotes::default();
     let options = LogOptions::new(&folder.path, site, Lineage(rand::random()));
     let opened = SegmentLog::open(&options).map_err(|error| Failure::log(&error))?;
@@ -38,7 +42,12 @@ pub(crate) fn open(folder: &DataFolder, site: &SiteName, renew: Option<String>) 
 }
 
 /// The actors from the view and the frames after it; from the whole log when the view cannot be used.
-fn fold_with_view(folder: &DataFolder, site: &SiteName, reader: &LogReader, notes: &mut StartNotes) -> Result<(Site, View), Failure> {
+fn fold_with_view(
+    folder: &DataFolder,
+    site: &SiteName,
+    reader: &LogReader,
+    notes: &mut StartNotes,
+) -> Result<(Site, View), Failure> {
     let view = match View::open(&folder.path, reader).map_err(|error| Failure::log(&error))? {
         ViewState::Ready(view) => match site_from_view(&view, site) {
             Ok(mut folded) => {
@@ -69,10 +78,8 @@ pub(crate) fn fill(view: &View, site: &Site) {
     if seq == Seq(0) {
         return;
     }
-    let mut changes: Vec<(String, Option<Vec<u8>>)> = site
-        .entities()
-        .map(|entity| (entity_key(entity.id()), Some(codec::encode(&entity.memory()))))
-        .collect();
+    let mut changes: Vec<(String, Option<Vec<u8>>)> =
+        site.entities().map(|entity| (entity_key(entity.id()), Some(codec::encode(&entity.memory())))).collect();
     changes.push((SEQUENCER_KEY.to_owned(), Some(codec::encode(&site.sequencer.memory()))));
     view.apply(seq, hash, changes);
     view.flush();

@@ -18,7 +18,8 @@ const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Joins the bus that was asked for; one of this process' own without.
 pub(crate) async fn join_bus(args: &BusArgs, who: &str) -> Result<Arc<dyn Bus>, Failure> {
-    let unreachable = |error: farshore_bus::BusError| Failure::coded(&error.to_string(), "check the bus and start again");
+    let unreachable =
+        |error: farshore_bus::BusError| Failure::coded(&error.to_string(), "check the bus and start again");
     if let Some(urls) = &args.nats {
         let mut options = NatsOptions::new(urls, who);
         options.credentials.clone_from(&args.creds);
@@ -62,7 +63,12 @@ impl Control {
         match folder.site()? {
             Some(known) if known != site => {
                 let text = format!("{} holds the data of site {known}, not of {site}", folder.path.display());
-                return Err(Failure::new("FS-DATA-OTHER-SITE", text, "give --data the folder of this site, or leave --site out").with(Exit::Refused));
+                return Err(Failure::new(
+                    "FS-DATA-OTHER-SITE",
+                    text,
+                    "give --data the folder of this site, or leave --site out",
+                )
+                .with(Exit::Refused));
             }
             Some(_) => {}
             None => folder.remember_site(&site)?,
@@ -102,7 +108,10 @@ impl Control {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             metadata: [("site".to_owned(), site.to_string())].into(),
         };
-        let announced = bus.announce(&service).await.map_err(|error| Failure::coded(&error.to_string(), "check the NATS account's rights"))?;
+        let announced = bus
+            .announce(&service)
+            .await
+            .map_err(|error| Failure::coded(&error.to_string(), "check the NATS account's rights"))?;
         Ok(Control { handle, api, notes, is_new, folder, _announced: announced })
     }
 
@@ -111,7 +120,8 @@ impl Control {
         self.folder.withdraw_api();
         self.api.stop().await;
         let state = self.handle.shutdown().await;
-        let state = state.map_err(|why| Failure::new("FS-CONTROL-HALTED", why, "see the alarms above and docs/guides/log.md"))?;
+        let state = state
+            .map_err(|why| Failure::new("FS-CONTROL-HALTED", why, "see the alarms above and docs/guides/log.md"))?;
         self.folder.keep_final_state(&state)?;
         Ok(state)
     }

@@ -2,7 +2,7 @@
 
 use crate::cli::Output;
 use crate::failure::{Exit, Failure};
-use crate::output::{rows};
+use crate::output::rows;
 use crate::site::data::DataFolder;
 use serde::Serialize;
 use std::io::Write;
@@ -36,7 +36,12 @@ pub(crate) fn run(data: Option<&Path>, nats: Option<&str>, output: Output) -> Re
     }
     rows(output, &checks, &["check", "fit", "found", "what to do"], |check| {
         let fit = check.fit.map_or("look", |fit| if fit { "yes" } else { "NO" });
-        vec![check.what.to_owned(), fit.to_owned(), check.found.clone(), if check.fit == Some(true) { String::new() } else { check.advice.to_owned() }]
+        vec![
+            check.what.to_owned(),
+            fit.to_owned(),
+            check.found.clone(),
+            if check.fit == Some(true) { String::new() } else { check.advice.to_owned() },
+        ]
     })?;
     if checks.iter().any(|check| check.fit == Some(false)) {
         return Err(Failure::new("FS-DOCTOR", "something is not fit", "see the table above").with(Exit::Incomplete));
@@ -46,7 +51,12 @@ pub(crate) fn run(data: Option<&Path>, nats: Option<&str>, output: Output) -> Re
 
 fn clock() -> Check {
     let year = jiff::Timestamp::now().to_zoned(jiff::tz::TimeZone::UTC).year();
-    Check { what: "wall clock", fit: Some((2026..2100).contains(&year)), found: format!("the year {year}"), advice: "set the clock; schedules and retention edges use it" }
+    Check {
+        what: "wall clock",
+        fit: Some((2026..2100).contains(&year)),
+        found: format!("the year {year}"),
+        advice: "set the clock; schedules and retention edges use it",
+    }
 }
 
 fn cores() -> Check {
@@ -71,7 +81,12 @@ fn sync_speed(data: &Path) -> Check {
         Ok(each)
     };
     match measure() {
-        Ok(each) => Check { what: "durable write", fit: Some(each < Duration::from_millis(100)), found: format!("{each:.1?} each"), advice },
+        Ok(each) => Check {
+            what: "durable write",
+            fit: Some(each < Duration::from_millis(100)),
+            found: format!("{each:.1?} each"),
+            advice,
+        },
         Err(error) => Check { what: "durable write", fit: Some(false), found: error.to_string(), advice },
     }
 }
@@ -84,24 +99,39 @@ fn token(data: &Path) -> Check {
             let mode = meta.permissions().mode() & 0o777;
             Check { what: "API token", fit: Some(mode == 0o600), found: format!("mode {mode:o}"), advice }
         }
-        Err(error) => Check { what: "API token", fit: None, found: error.to_string(), advice: "it is made when the site starts" },
+        Err(error) => {
+            Check { what: "API token", fit: None, found: error.to_string(), advice: "it is made when the site starts" }
+        }
     }
 }
 
 fn log(data: &Path) -> Check {
     let advice = "do not start the site; see docs/guides/log.md";
     if !matches!(DataFolder::at(data).site(), Ok(Some(_))) {
-        return Check { what: "event log", fit: None, found: "no site here yet".to_owned(), advice: "`farshore up --data DIR` makes one" };
+        return Check {
+            what: "event log",
+            fit: None,
+            found: "no site here yet".to_owned(),
+            advice: "`farshore up --data DIR` makes one",
+        };
     }
     match farshore_log::verify(data) {
-        Ok(report) if report.is_clean() => Check { what: "event log", fit: Some(true), found: format!("{} frames, clean", report.frames), advice },
-        Ok(report) => Check { what: "event log", fit: Some(false), found: report.problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "), advice },
+        Ok(report) if report.is_clean() => {
+            Check { what: "event log", fit: Some(true), found: format!("{} frames, clean", report.frames), advice }
+        }
+        Ok(report) => Check {
+            what: "event log",
+            fit: Some(false),
+            found: report.problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "),
+            advice,
+        },
         Err(error) => Check { what: "event log", fit: Some(false), found: error.to_string(), advice },
     }
 }
 
 fn bus(url: &str) -> Result<Check, Failure> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|error| Failure::defect(&error))?;
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|error| Failure::defect(&error))?;
     let mut options = farshore_bus::NatsOptions::new(url, "farshore-doctor");
     options.patience = Duration::from_secs(5);
     let joined = runtime.block_on(farshore_bus::NatsBus::connect(&options));

@@ -24,7 +24,10 @@ const LOOK: Duration = Duration::from_millis(200);
 pub(crate) fn apply(file: &Path, data: &Path, output: Output) -> Result<(), Failure> {
     let mut text = String::new();
     if file.as_os_str() == "-" {
-        std::io::stdin().take(resources::MAX_BYTES as u64 + 1).read_to_string(&mut text).map_err(|error| Failure::io("read", file, &error))?;
+        std::io::stdin()
+            .take(resources::MAX_BYTES as u64 + 1)
+            .read_to_string(&mut text)
+            .map_err(|error| Failure::io("read", file, &error))?;
     } else {
         text = std::fs::read_to_string(file).map_err(|error| Failure::io("read", file, &error))?;
     }
@@ -34,10 +37,18 @@ pub(crate) fn apply(file: &Path, data: &Path, output: Output) -> Result<(), Fail
     })?;
     let applied = Client::of(data)?.apply(text)?;
     rows(output, &applied, &["thing", "frame", "outcome"], |one| {
-        vec![one.id.clone(), one.seq.to_string(), one.refused.as_ref().map_or_else(|| "applied".to_owned(), |error| format!("{}: {}", error.code, error.message))]
+        vec![
+            one.id.clone(),
+            one.seq.to_string(),
+            one.refused
+                .as_ref()
+                .map_or_else(|| "applied".to_owned(), |error| format!("{}: {}", error.code, error.message)),
+        ]
     })?;
     if applied.iter().any(|one| one.refused.is_some()) {
-        return Err(Failure::new("FS-CLI-APPLY", "some things were refused", "see the table above").with(Exit::Incomplete));
+        return Err(
+            Failure::new("FS-CLI-APPLY", "some things were refused", "see the table above").with(Exit::Incomplete)
+        );
     }
     Ok(())
 }
@@ -112,8 +123,17 @@ pub(crate) fn watch(client: &Client, session: &Name, output: Output, quiet: bool
             }
             return match looks.result.as_str() {
                 "Success" => Ok(()),
-                "Warning" => Err(Failure::new("FS-SESSION-WARNING", format!("session {session} ended with warnings"), "see `farshore describe session`").with(Exit::Incomplete)),
-                _ => Err(Failure::new("FS-SESSION-FAILED", format!("session {session} failed: {}", looks.why), "see `farshore describe session`")),
+                "Warning" => Err(Failure::new(
+                    "FS-SESSION-WARNING",
+                    format!("session {session} ended with warnings"),
+                    "see `farshore describe session`",
+                )
+                .with(Exit::Incomplete)),
+                _ => Err(Failure::new(
+                    "FS-SESSION-FAILED",
+                    format!("session {session} failed: {}", looks.why),
+                    "see `farshore describe session`",
+                )),
             };
         }
         std::thread::sleep(LOOK);
@@ -124,14 +144,28 @@ pub(crate) fn watch(client: &Client, session: &Name, output: Output, quiet: bool
 pub(crate) fn restore(args: &RestoreArgs, output: Output, quiet: bool) -> Result<(), Failure> {
     let client = Client::of(&args.at.data)?;
     let points = super::get::points(&client)?;
-    let point = points.iter().find(|point| point.repository == args.repository.as_str() && point.point == args.point.as_str()).ok_or_else(|| {
-        Failure::new("FS-CLI-NO-POINT", format!("repository {} has no point {}", args.repository, args.point), "list points with `farshore get points`").not_found()
-    })?;
+    let point = points
+        .iter()
+        .find(|point| point.repository == args.repository.as_str() && point.point == args.point.as_str())
+        .ok_or_else(|| {
+            Failure::new(
+                "FS-CLI-NO-POINT",
+                format!("repository {} has no point {}", args.repository, args.point),
+                "list points with `farshore get points`",
+            )
+            .not_found()
+        })?;
     let origin = point.origin()?;
     let tag: String = rand::random::<[u8; 4]>().iter().map(|byte| format!("{byte:02x}")).collect();
     let name = parse(&format!("restore-{tag}"))?;
     let spec = JobSpec {
-        work: Work::Restore { repository: args.repository.clone(), point: args.point_id(), origin, host: args.host.clone(), vm: args.vm.clone() },
+        work: Work::Restore {
+            repository: args.repository.clone(),
+            point: args.point_id(),
+            origin,
+            host: args.host.clone(),
+            vm: args.vm.clone(),
+        },
         schedule: Schedule::Manual,
         retry: Retry { attempts: 0, wait: Millis(0) },
         keep: 1,
@@ -171,7 +205,12 @@ pub(crate) fn failback(args: &FailbackArgs, output: Output, quiet: bool) -> Resu
     };
     let Some(action) = action else {
         let Some(name) = &args.group.replica else {
-            return Err(Failure::new("FS-CLI-UNDO-FAILBACK", "undoing a failback is done for one replica", "name it with --replica").with(Exit::Refused));
+            return Err(Failure::new(
+                "FS-CLI-UNDO-FAILBACK",
+                "undoing a failback is done for one replica",
+                "name it with --replica",
+            )
+            .with(Exit::Refused));
         };
         let applied = client.command(Kind::Replica, name, &Message::Replica(command))?;
         return settle(&client, &EntityId { kind: Kind::Replica, name: name.clone() }, &applied, (output, quiet));
@@ -180,7 +219,13 @@ pub(crate) fn failback(args: &FailbackArgs, output: Output, quiet: bool) -> Resu
     drive(&client, &args.group, command, plan, (output, quiet))
 }
 
-fn drive(client: &Client, group: &Group, command: replica::Command, plan: plan::Command, how: (Output, bool)) -> Result<(), Failure> {
+fn drive(
+    client: &Client,
+    group: &Group,
+    command: replica::Command,
+    plan: plan::Command,
+    how: (Output, bool),
+) -> Result<(), Failure> {
     let (id, message) = match (&group.plan, &group.replica) {
         (Some(name), _) => (EntityId { kind: Kind::Plan, name: name.clone() }, Message::Plan(plan)),
         (None, Some(name)) => (EntityId { kind: Kind::Replica, name: name.clone() }, Message::Replica(command)),
@@ -206,7 +251,11 @@ fn settle(client: &Client, id: &EntityId, _applied: &Applied, (output, quiet): (
             }
             return match look.failure {
                 None => Ok(()),
-                Some(why) => Err(Failure::new("FS-CLI-NOT-DONE", format!("{id}: {why}"), "see `farshore describe`, mend the cause and run it again")),
+                Some(why) => Err(Failure::new(
+                    "FS-CLI-NOT-DONE",
+                    format!("{id}: {why}"),
+                    "see `farshore describe`, mend the cause and run it again",
+                )),
             };
         }
         std::thread::sleep(LOOK);

@@ -30,12 +30,21 @@ pub(crate) fn kind(text: &str) -> Result<Kind, Failure> {
 pub(crate) fn get(what: &str, name: Option<&Name>, data: &Path, output: Output) -> Result<(), Failure> {
     let client = Client::of(data)?;
     match (what, name) {
-        ("vms" | "vm", None) => rows(output, &vms(&client)?, &["host", "vm", "disks", "size", "running", "protected by"], VmLine::row),
-        ("points" | "point", None) => rows(output, &points(&client)?, &["repository", "point", "vm", "taken", "usable", "job", "stored"], PointLine::row),
+        ("vms" | "vm", None) => {
+            rows(output, &vms(&client)?, &["host", "vm", "disks", "size", "running", "protected by"], VmLine::row)
+        }
+        ("points" | "point", None) => rows(
+            output,
+            &points(&client)?,
+            &["repository", "point", "vm", "taken", "usable", "job", "stored"],
+            PointLine::row,
+        ),
         (_, None) => {
             let kind = kind(what)?;
             let things: Vec<Value> = client.get(&format!("/api/v1/resources/{kind}"))?;
-            rows(output, &things, &["name", "frames", "how it is"], |thing| vec![text(&thing["name"]), text(&thing["frames"]), how(kind, thing)])
+            rows(output, &things, &["name", "frames", "how it is"], |thing| {
+                vec![text(&thing["name"]), text(&thing["frames"]), how(kind, thing)]
+            })
         }
         (_, Some(name)) => describe(what, name, data, if output == Output::Table { Output::Yaml } else { output }),
     }
@@ -55,8 +64,17 @@ pub(crate) fn status(data: &Path, output: Output) -> Result<(), Failure> {
         return Ok(());
     }
     let halted = status["halted"].as_str();
-    say(&format!("site {}  {}", text(&status["site"]), halted.map_or_else(|| "decides".to_owned(), |why| format!("STOPPED: {why}"))));
-    say(&format!("log    frame {} decided, {} durable, lineage {}", status["last"], status["durable"], text(&status["lineage"])));
+    say(&format!(
+        "site {}  {}",
+        text(&status["site"]),
+        halted.map_or_else(|| "decides".to_owned(), |why| format!("STOPPED: {why}"))
+    ));
+    say(&format!(
+        "log    frame {} decided, {} durable, lineage {}",
+        status["last"],
+        status["durable"],
+        text(&status["lineage"])
+    ));
     say(&format!("bus    {}", if status["bus_up"] == true { "joined" } else { "not joined" }));
     for waiting in status["waiting"].as_array().into_iter().flatten() {
         say(&format!("waits  {} messages for {}", waiting[1], text(&waiting[0])));
@@ -88,11 +106,20 @@ fn how(kind: Kind, thing: &Value) -> String {
         Kind::Replica | Kind::Plan => Some(Rest::of(kind, thing).line),
         Kind::Repository => typed(thing).map(|state: repository::State| match state {
             repository::State::Undefined { .. } => "not defined".to_owned(),
-            repository::State::Defined(defined) => format!("{} points, {} accesses, at {}", defined.points.len(), defined.accesses.len(), defined.spec.path),
+            repository::State::Defined(defined) => format!(
+                "{} points, {} accesses, at {}",
+                defined.points.len(),
+                defined.accesses.len(),
+                defined.spec.path
+            ),
         }),
         Kind::Host => typed(thing).map(|state: host::State| match state {
             host::State::Undefined { .. } => "not defined".to_owned(),
-            host::State::Defined(defined) => format!("{} VMs, {} running", defined.inventory.len(), defined.inventory.values().filter(|vm| vm.running).count()),
+            host::State::Defined(defined) => format!(
+                "{} VMs, {} running",
+                defined.inventory.len(),
+                defined.inventory.values().filter(|vm| vm.running).count()
+            ),
         }),
         Kind::Site | Kind::Mover | Kind::Broker | Kind::Agent | Kind::Api => None,
     };
@@ -113,7 +140,10 @@ fn job_line(state: &job::State) -> String {
         job::State::Removed { runs } => format!("forgotten after {runs} runs"),
         job::State::Defined(job) => {
             let now = job.running.as_ref().map(|running| format!("runs as {}", running.session));
-            let last = job.last.as_ref().map(|last| format!("last {}: {:?} at {}", last.session, last.result, time(last.ended.0)));
+            let last = job
+                .last
+                .as_ref()
+                .map(|last| format!("last {}: {:?} at {}", last.session, last.result, time(last.ended.0)));
             now.or(last).unwrap_or_else(|| "never ran".to_owned())
         }
     }
@@ -131,14 +161,25 @@ pub(crate) struct SessionLook {
 
 impl SessionLook {
     pub(crate) fn of(thing: &Value) -> SessionLook {
-        let nothing = || SessionLook { ended: false, result: "None".to_owned(), why: String::new(), phase: "unknown".to_owned(), vms: String::new() };
+        let nothing = || SessionLook {
+            ended: false,
+            result: "None".to_owned(),
+            why: String::new(),
+            phase: "unknown".to_owned(),
+            vms: String::new(),
+        };
         let Some(session::State::Begun(run)) = typed(thing) else { return nothing() };
         let (ended, result) = match &run.phase {
             session::Phase::Stopped { result, .. } => (true, format!("{result:?}")),
-            session::Phase::Starting { .. } | session::Phase::Working | session::Phase::RetryWait { .. } | session::Phase::Stopping => (false, "None".to_owned()),
+            session::Phase::Starting { .. }
+            | session::Phase::Working
+            | session::Phase::RetryWait { .. }
+            | session::Phase::Stopping => (false, "None".to_owned()),
         };
         let failures = run.vms.iter().filter_map(|(vm, of)| match &of.step {
-            session::Step::Ended(end) => end.failure.as_ref().map(|failure| format!("{vm}: {}: {}", failure.code, failure.message)),
+            session::Step::Ended(end) => {
+                end.failure.as_ref().map(|failure| format!("{vm}: {}: {}", failure.code, failure.message))
+            }
             session::Step::Planned
             | session::Step::Slots { .. }
             | session::Step::Access { .. }
@@ -201,16 +242,31 @@ impl Rest {
         if kind == Kind::Plan {
             return match typed(thing) {
                 Some(plan::State::New) => rest(true, "not defined".to_owned(), None),
-                Some(plan::State::Idle { last: None, spec }) => rest(true, format!("{} VMs, never ran", spec.steps.len()), None),
+                Some(plan::State::Idle { last: None, spec }) => {
+                    rest(true, format!("{} VMs, never ran", spec.steps.len()), None)
+                }
                 Some(plan::State::Idle { last: Some(report), .. }) => {
-                    let failed: Vec<String> =
-                        report.steps.iter().filter_map(|(name, failure)| failure.as_ref().map(|why| format!("{name}: {}: {}", why.code, why.message))).collect();
+                    let failed: Vec<String> = report
+                        .steps
+                        .iter()
+                        .filter_map(|(name, failure)| {
+                            failure.as_ref().map(|why| format!("{name}: {}: {}", why.code, why.message))
+                        })
+                        .collect();
                     let failure = (!failed.is_empty()).then(|| failed.join("; "));
                     rest(true, format!("{:?} ended: {:?}", report.action, report.result), failure)
                 }
-                Some(plan::State::Running { run, .. }) => {
-                    rest(false, format!("{:?}: {} done, {} under way, {} to go", run.action, run.ended.len(), run.under_way.len(), run.left.len()), None)
-                }
+                Some(plan::State::Running { run, .. }) => rest(
+                    false,
+                    format!(
+                        "{:?}: {} done, {} under way, {} to go",
+                        run.action,
+                        run.ended.len(),
+                        run.under_way.len(),
+                        run.left.len()
+                    ),
+                    None,
+                ),
                 None => rest(true, short(&thing["state"]), None),
             };
         }
@@ -219,9 +275,15 @@ impl Rest {
             Some(replica::State::Known(known)) => match &known.phase {
                 replica::Phase::Rest { rest: at, failure, .. } => {
                     let failure = failure.as_ref().map(|why| format!("{}: {}", why.code, why.message));
-                    rest(true, format!("{at:?}, {} points, epoch {}", known.points.len(), known.right.epoch.counter), failure)
+                    rest(
+                        true,
+                        format!("{at:?}, {} points, epoch {}", known.points.len(), known.right.epoch.counter),
+                        failure,
+                    )
                 }
-                replica::Phase::Processing(processing) => rest(false, format!("takes point {}", processing.point), None),
+                replica::Phase::Processing(processing) => {
+                    rest(false, format!("takes point {}", processing.point), None)
+                }
                 replica::Phase::Working(_) => rest(false, "on its way".to_owned(), None),
             },
             None => rest(true, short(&thing["state"]), None),
@@ -242,7 +304,14 @@ struct VmLine {
 impl VmLine {
     fn row(&self) -> Vec<String> {
         let running = if self.running { "yes" } else { "no" };
-        vec![self.host.clone(), self.vm.clone(), self.disks.to_string(), ByteCount(self.size).to_string(), running.to_owned(), self.replicas.join(" ")]
+        vec![
+            self.host.clone(),
+            self.vm.clone(),
+            self.disks.to_string(),
+            ByteCount(self.size).to_string(),
+            running.to_owned(),
+            self.replicas.join(" "),
+        ]
     }
 }
 
@@ -281,7 +350,15 @@ pub(crate) struct PointLine {
 
 impl PointLine {
     fn row(&self) -> Vec<String> {
-        vec![self.repository.clone(), self.point.clone(), self.vm.clone(), time(self.taken), time(self.usable), self.job.clone(), ByteCount(self.stored).to_string()]
+        vec![
+            self.repository.clone(),
+            self.point.clone(),
+            self.vm.clone(),
+            time(self.taken),
+            time(self.usable),
+            self.job.clone(),
+            ByteCount(self.stored).to_string(),
+        ]
     }
 
     /// Whose point it is.
@@ -313,4 +390,3 @@ pub(crate) fn points(client: &Client) -> Result<Vec<PointLine>, Failure> {
     lines.sort_by_key(|line| line.taken);
     Ok(lines)
 }
-

@@ -35,18 +35,23 @@ pub(crate) fn run(verb: LogVerb, output: Output, quiet: bool) -> Result<(), Fail
 
 /// A frame in a line.
 fn summary(stored: &StoredFrame<'_>) -> Result<Value, Failure> {
-    let broken = |error: farshore_schemas::frame::FrameError| fold_failure(&farshore_kernel::site::FoldError::Frame { seq: stored.seq(), error });
+    let broken = |error: farshore_schemas::frame::FrameError| {
+        fold_failure(&farshore_kernel::site::FoldError::Frame { seq: stored.seq(), error })
+    };
     let input = stored.raw.input_section().map_err(broken)?;
     let events = stored.raw.events_section().map_err(broken)?;
     let sends = stored.raw.sends_section().map_err(broken)?;
     let what = match &input.input {
-        Input::Message(envelope) => envelope.body.as_ref().map_or_else(|| "superseded".to_owned(), |body| message_name(&codec::encode(body))),
+        Input::Message(envelope) => {
+            envelope.body.as_ref().map_or_else(|| "superseded".to_owned(), |body| message_name(&codec::encode(body)))
+        }
         Input::Wake => "wake".to_owned(),
         Input::Restarted => "restarted".to_owned(),
         Input::LineageRenewed { .. } => "lineage renewed".to_owned(),
         Input::Poisoned { .. } => "poisoned".to_owned(),
     };
-    let event_names: Vec<String> = from_msgpack(&events.events).as_array().map(|all| all.iter().map(variant).collect()).unwrap_or_default();
+    let event_names: Vec<String> =
+        from_msgpack(&events.events).as_array().map(|all| all.iter().map(variant).collect()).unwrap_or_default();
     Ok(json!({
         "seq": stored.seq().0,
         "at": time(input.at.0),
@@ -81,12 +86,22 @@ fn variant(value: &Value) -> String {
 /// `Job.Run`, from the message's encoding.
 fn message_name(bytes: &[u8]) -> String {
     match from_msgpack(bytes) {
-        Value::Object(fields) => fields.iter().next().map(|(kind, inner)| format!("{kind}.{}", variant(inner))).unwrap_or_default(),
-        other @ (Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Array(_)) => variant(&other),
+        Value::Object(fields) => {
+            fields.iter().next().map(|(kind, inner)| format!("{kind}.{}", variant(inner))).unwrap_or_default()
+        }
+        other @ (Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Array(_)) => {
+            variant(&other)
+        }
     }
 }
 
-fn ls(folder: &DataFolder, from: Option<u64>, limit: u64, actor: Option<&EntityId>, output: Output) -> Result<(), Failure> {
+fn ls(
+    folder: &DataFolder,
+    from: Option<u64>,
+    limit: u64,
+    actor: Option<&EntityId>,
+    output: Output,
+) -> Result<(), Failure> {
     let reader = folder.reader()?;
     let tail = reader.tail().0.0;
     let start = from.unwrap_or_else(|| if actor.is_some() { 1 } else { (tail + 1).saturating_sub(limit) }).max(1);
@@ -106,10 +121,23 @@ fn ls(folder: &DataFolder, from: Option<u64>, limit: u64, actor: Option<&EntityI
             listed.remove(0);
         }
     }
-    let list = |value: &Value| value.as_array().map(|all| all.iter().filter_map(Value::as_str).collect::<Vec<_>>().join(" ")).unwrap_or_default();
+    let list = |value: &Value| {
+        value
+            .as_array()
+            .map(|all| all.iter().filter_map(Value::as_str).collect::<Vec<_>>().join(" "))
+            .unwrap_or_default()
+    };
     let text = |value: &Value| value.as_str().map_or_else(|| value.to_string(), ToOwned::to_owned);
     rows(output, &listed, &["seq", "at", "actor", "input", "verdict", "events", "sends to"], |line| {
-        vec![text(&line["seq"]), text(&line["at"]), text(&line["actor"]), text(&line["input"]), text(&line["verdict"]), list(&line["events"]), list(&line["sends"])]
+        vec![
+            text(&line["seq"]),
+            text(&line["at"]),
+            text(&line["actor"]),
+            text(&line["input"]),
+            text(&line["verdict"]),
+            list(&line["events"]),
+            list(&line["sends"]),
+        ]
     })
 }
 
@@ -120,7 +148,9 @@ fn show(folder: &DataFolder, seq: Seq, output: Output) -> Result<(), Failure> {
         let text = format!("the log has no frame {seq}; its last one is {}", reader.tail().0);
         return Err(Failure::new("FS-LOG-NO-FRAME", text, "list frames with `farshore log ls`").not_found());
     };
-    let broken = |error: farshore_schemas::frame::FrameError| fold_failure(&farshore_kernel::site::FoldError::Frame { seq, error });
+    let broken = |error: farshore_schemas::frame::FrameError| {
+        fold_failure(&farshore_kernel::site::FoldError::Frame { seq, error })
+    };
     let events = stored.raw.events_section().map_err(broken)?;
     let input = from_msgpack(stored.raw.input);
     let cause = stored.raw.input_section().map_err(broken)?;
@@ -152,9 +182,15 @@ fn verify(folder: &DataFolder, output: Output) -> Result<(), Failure> {
     folder.known_site()?;
     let report = farshore_log::verify(&folder.path).map_err(|error| Failure::log(&error))?;
     let problems: Vec<String> = report.problems.iter().map(ToString::to_string).collect();
-    let shown = json!({ "files": report.files, "frames": report.frames, "clean": report.is_clean(), "problems": problems });
+    let shown =
+        json!({ "files": report.files, "frames": report.frames, "clean": report.is_clean(), "problems": problems });
     if !structured(output, &shown)? {
-        say(&format!("{} files, {} frames: {}", report.files, report.frames, if report.is_clean() { "clean" } else { "DAMAGED" }));
+        say(&format!(
+            "{} files, {} frames: {}",
+            report.files,
+            report.frames,
+            if report.is_clean() { "clean" } else { "DAMAGED" }
+        ));
     }
     if report.is_clean() {
         return Ok(());
@@ -171,11 +207,20 @@ fn rebuild(folder: &DataFolder, output: Output) -> Result<(), Failure> {
     let view = View::rebuild(&folder.path).map_err(|error| Failure::log(&error))?;
     fill(&view, &site);
     if let Some(why) = view.failure() {
-        return Err(Failure::new("FS-LOG-VIEW", format!("the view could not be written: {why}"), "check the disk and try again"));
+        return Err(Failure::new(
+            "FS-LOG-VIEW",
+            format!("the view could not be written: {why}"),
+            "check the disk and try again",
+        ));
     }
     let shown = json!({ "site": name.to_string(), "seq": site.sequencer.tail().0.0, "actors": site.entities().count(), "state": site.state_hash().to_string() });
     if !structured(output, &shown)? {
-        say(&format!("the view of {} is rebuilt: frame {}, {} actors", shown["site"].as_str().unwrap_or_default(), shown["seq"], shown["actors"]));
+        say(&format!(
+            "the view of {} is rebuilt: frame {}, {} actors",
+            shown["site"].as_str().unwrap_or_default(),
+            shown["seq"],
+            shown["actors"]
+        ));
     }
     Ok(())
 }
@@ -192,10 +237,18 @@ fn hash(folder: &DataFolder, output: Output) -> Result<(), Failure> {
     }
     match view {
         Some(Ok(hash)) if hash != state.to_string() => {
-            let text = format!("the log folds to {state}, the view holds {hash}: something changed the view behind the log's back");
-            Err(Failure::new("FS-LOG-VIEW-DIFFERS", text, "make the view anew with `farshore log rebuild`").with(Exit::Mismatch))
+            let text = format!(
+                "the log folds to {state}, the view holds {hash}: something changed the view behind the log's back"
+            );
+            Err(Failure::new("FS-LOG-VIEW-DIFFERS", text, "make the view anew with `farshore log rebuild`")
+                .with(Exit::Mismatch))
         }
-        Some(Err(why)) => Err(Failure::new("FS-LOG-VIEW-DIFFERS", format!("the view cannot be trusted: {why}"), "make the view anew with `farshore log rebuild`").with(Exit::Mismatch)),
+        Some(Err(why)) => Err(Failure::new(
+            "FS-LOG-VIEW-DIFFERS",
+            format!("the view cannot be trusted: {why}"),
+            "make the view anew with `farshore log rebuild`",
+        )
+        .with(Exit::Mismatch)),
         Some(Ok(_)) | None => Ok(()),
     }
 }
@@ -243,18 +296,30 @@ fn replay(folder: &DataFolder, check: bool, until: Option<Seq>, output: Output) 
     if !structured(output, &shown)? {
         say(&format!("{decided} frames decided again: {} differences", differences.len()));
         differences.iter().take(20).for_each(|one| {
-            say(&format!("  frame {} {} (core {}): {}\n    recorded {}\n    now      {}", one.seq, one.actor, one.core, one.what, one.recorded, one.now));
+            say(&format!(
+                "  frame {} {} (core {}): {}\n    recorded {}\n    now      {}",
+                one.seq, one.actor, one.core, one.what, one.recorded, one.now
+            ));
         });
     }
     if defects > 0 {
         let text = format!("{defects} decisions of this program's own version come out otherwise");
-        return Err(Failure::new("FS-LOG-REDECIDE", text, "this is a defect of the program: please report it with `farshore log export`").with(Exit::Mismatch));
+        return Err(Failure::new(
+            "FS-LOG-REDECIDE",
+            text,
+            "this is a defect of the program: please report it with `farshore log export`",
+        )
+        .with(Exit::Mismatch));
     }
     Ok(())
 }
 
 fn show_state(site: &Site, output: Output) -> Result<(), Failure> {
-    let actors: Vec<Value> = site.entities().filter(|entity| entity.memory().actor_seq > 0).map(|entity| farshore_api::server::shown(&entity.memory())).collect();
+    let actors: Vec<Value> = site
+        .entities()
+        .filter(|entity| entity.memory().actor_seq > 0)
+        .map(|entity| farshore_api::server::shown(&entity.memory()))
+        .collect();
     let shown = json!({ "seq": site.sequencer.tail().0.0, "state": site.state_hash().to_string(), "waiting": site.sequencer.outbox.len(), "actors": actors });
     if structured(output, &shown)? {
         return Ok(());

@@ -43,7 +43,10 @@ pub(crate) fn up(args: UpArgs, quiet: bool) -> Result<(), Failure> {
                 return Err(failure);
             }
         };
-        hint(quiet, &format!("site {site} runs on {}; API at {}; stop with ctrl-c", folder.path.display(), control.api.address));
+        hint(
+            quiet,
+            &format!("site {site} runs on {}; API at {}; stop with ctrl-c", folder.path.display(), control.api.address),
+        );
         let ended = tokio::select! {
             ended = until_stopped(stop, &mut agent) => ended,
             () = control.handle.ended() => Err(control_died()),
@@ -66,7 +69,10 @@ pub(crate) fn control(args: ControlArgs, quiet: bool) -> Result<(), Failure> {
         let site = site_name(&folder, args.site.as_ref())?;
         let bus = join_bus(&args.bus, &format!("farshore-control-{site}")).await?;
         let control = start_control(&args, &site, &bus, quiet).await?;
-        hint(quiet, &format!("control of site {site} runs on {}; API at {}", folder.path.display(), control.api.address));
+        hint(
+            quiet,
+            &format!("control of site {site} runs on {}; API at {}", folder.path.display(), control.api.address),
+        );
         tokio::select! {
             () = stop.told() => {}
             () = control.handle.ended() => return Err(control_died()),
@@ -90,7 +96,10 @@ pub(crate) fn agent(args: AgentArgs, quiet: bool) -> Result<(), Failure> {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             metadata: [("site".to_owned(), args.site.to_string()), ("agent".to_owned(), args.name.to_string())].into(),
         };
-        let announced = bus.announce(&service).await.map_err(|error| Failure::coded(&error.to_string(), "check the NATS account's rights"))?;
+        let announced = bus
+            .announce(&service)
+            .await
+            .map_err(|error| Failure::coded(&error.to_string(), "check the NATS account's rights"))?;
         let config = agent_config(&folder, &args.site, &args.name, (args.listen, args.advertise.clone()))?;
         let mut agent = start_agent(config, bus).await?;
         hint(quiet, &format!("agent {} of site {} listens on {}", args.name, args.site, agent.listening()));
@@ -110,7 +119,12 @@ fn site_name(folder: &DataFolder, told: Option<&SiteName>) -> Result<SiteName, F
     }
 }
 
-async fn start_control(args: &ControlArgs, site: &SiteName, bus: &Arc<dyn Bus>, quiet: bool) -> Result<Control, Failure> {
+async fn start_control(
+    args: &ControlArgs,
+    site: &SiteName,
+    bus: &Arc<dyn Bus>,
+    quiet: bool,
+) -> Result<Control, Failure> {
     let control = Control::start(ControlOptions {
         folder: DataFolder::at(&args.data),
         site: site.clone(),
@@ -142,13 +156,20 @@ async fn define_defaults(control: &Control, folder: &DataFolder, site: &SiteName
         let answer = control.handle.command(&resource.id, resource.message, "farshore up", None).await;
         match answer.map_err(|error| Failure::coded(&error.to_string(), "look at the messages above"))? {
             Answer::Accepted { .. } => {}
-            Answer::Rejected { refusal, .. } => return Err(Failure::defect(&format!("{}: {}", refusal.code, refusal.message))),
+            Answer::Rejected { refusal, .. } => {
+                return Err(Failure::defect(&format!("{}: {}", refusal.code, refusal.message)));
+            }
         }
     }
     Ok(())
 }
 
-fn agent_config(folder: &DataFolder, site: &SiteName, name: &Name, at: (std::net::SocketAddr, Option<String>)) -> Result<AgentConfig, Failure> {
+fn agent_config(
+    folder: &DataFolder,
+    site: &SiteName,
+    name: &Name,
+    at: (std::net::SocketAddr, Option<String>),
+) -> Result<AgentConfig, Failure> {
     let (listen, advertise) = at;
     let guest_program: PathBuf = std::env::current_exe().map_err(|error| Failure::defect(&error))?;
     Ok(AgentConfig {
@@ -174,7 +195,11 @@ fn agent_failure(error: &AgentError) -> Failure {
 
 /// A site whose control has gone must not go on looking alive.
 fn control_died() -> Failure {
-    Failure::new("FS-CONTROL-DIED", "the site's control ended by itself", "see the messages above; start the site again, it goes on from its log")
+    Failure::new(
+        "FS-CONTROL-DIED",
+        "the site's control ended by itself",
+        "see the messages above; start the site again, it goes on from its log",
+    )
 }
 
 /// Waits for a signal, or for the agent to give up.

@@ -10,7 +10,8 @@ use indicatif::{ProgressBar, ProgressStyle};
 pub(crate) fn run(verb: SimVerb, output: Output, quiet: bool) -> Result<(), Failure> {
     let SimVerb::Run { scenario, seeds } = verb;
     let range = parse_seeds(&seeds)?;
-    let options = Options { threads: std::thread::available_parallelism().map_or(1, usize::from), ..Options::default() };
+    let options =
+        Options { threads: std::thread::available_parallelism().map_or(1, usize::from), ..Options::default() };
     let bar = bar(range.end() - range.start() + 1, quiet);
     let show = |progress: Progress| {
         bar.set_position(progress.done);
@@ -19,13 +20,19 @@ pub(crate) fn run(verb: SimVerb, output: Output, quiet: bool) -> Result<(), Fail
     };
     let report = farshore_simulations::run(&scenario, range, &options, &show);
     bar.finish_and_clear();
-    let report = report.map_err(|error| Failure::coded(&error.to_string(), "name a scenario that there is").not_found())?;
+    let report =
+        report.map_err(|error| Failure::coded(&error.to_string(), "name a scenario that there is").not_found())?;
     if !structured(output, &report)? {
         table(&report);
     }
     if report.violations > 0 {
         let text = format!("{} violations in {} of {} seeds", report.violations, report.seeds_broken, report.seeds);
-        return Err(Failure::new("FS-SIM-VIOLATION", text, "run one of the seeds alone; the same seed gives the same run").with(Exit::Mismatch));
+        return Err(Failure::new(
+            "FS-SIM-VIOLATION",
+            text,
+            "run one of the seeds alone; the same seed gives the same run",
+        )
+        .with(Exit::Mismatch));
     }
     Ok(())
 }
@@ -57,7 +64,10 @@ fn table(report: &Report) {
     }
     for one in &report.first_violations {
         let violation = &one.violation;
-        say(&format!("  seed {} step {} ({} ms) {}: {}", one.seed, violation.step, violation.at_ms, violation.promise, violation.text));
+        say(&format!(
+            "  seed {} step {} ({} ms) {}: {}",
+            one.seed, violation.step, violation.at_ms, violation.promise, violation.text
+        ));
     }
 }
 

@@ -179,6 +179,17 @@ fn after_a_restart_open_tasks_go_on_in_their_order_and_ended_ones_do_not() {
 }
 
 #[test]
+fn each_restart_is_told_though_the_same_hello_still_waits_for_its_ack() {
+    let mut agent = Agent::new();
+    let hellos = |actions: &[Action]| {
+        let sent = actions.iter().filter_map(|action| if let Action::Send(sent) = action { Some(sent) } else { None });
+        sent.map(|envelope| envelope.number).collect::<Vec<_>>()
+    };
+    assert_eq!(hellos(&agent.restart()).last(), Some(&2), "the first may have been heard");
+    assert_eq!(hellos(&agent.restart()).last(), Some(&3));
+}
+
+#[test]
 fn after_a_restart_a_task_that_is_too_late_is_not_begun() {
     let mut agent = Agent::serving();
     let Command::Run(order) = power_on(1, Some((1, "hq"))) else { panic!("an order") };
