@@ -379,7 +379,10 @@ impl<'a> Story<'a> {
                 Err(failure) if failure.exit == Exit::Refused => {}
                 Err(failure) => return Err(failure),
                 Ok(_) => {
-                    return Err(Failure::defect(&format!("{} was allowed to start at hq while it runs at dr", vm.name)));
+                    return Err(Failure::defect(&format!(
+                        "{} was allowed to start at hq while it runs at dr",
+                        vm.name
+                    )));
                 }
             }
             let running =
