@@ -3,11 +3,11 @@
 use std::process::Command;
 
 fn crash(arguments: &[&str]) {
-    let output = Command::new(env!("CARGO_BIN_EXE_xtask")).arg("crash").args(arguments).output().unwrap();
+    let output = Command::new(env!("CARGO_BIN_EXE_xtask")).arg("crash").args(arguments).output().expect("it was built");
     let (told, how) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     assert!(output.status.success(), "{told}\n{how}");
-    let report: serde_json::Value = serde_json::from_str(&told).unwrap();
-    let counted = |field: &str| report[field].as_u64().unwrap();
+    let report: serde_json::Value = serde_json::from_str(&told).expect("one line of JSON");
+    let counted = |field: &str| report[field].as_u64().expect("a count");
     assert_eq!(counted("violations"), 0, "{told}\n{how}");
     for field in ["kills", "restarts", "frames", "acknowledged", "tasks", "jobs", "restores_byte_equal", "guests"] {
         assert!(counted(field) > 0, "{field} is 0: {told}");

@@ -70,16 +70,17 @@ pub(crate) fn repeat(world: &World, api: &Api, job: &Name, mut choices: Choices)
 /// Whether the site has nothing left to do: no job runs, no order is open, nothing waits to be confirmed. Says what does
 /// not rest.
 pub(crate) fn unrest(world: &World, api: &Api, host: &Name) -> Result<Option<String>, Wrong> {
-    for kind in [Kind::Session, Kind::Job, Kind::Plan, Kind::Repository] {
+    type Rests = fn(&serde_json::Value) -> bool;
+    let kinds: [(Kind, Rests); 4] = [
+        (Kind::Session, |state| !state["Begun"]["phase"]["Stopped"].is_null()),
+        (Kind::Job, |state| state["Defined"]["running"].is_null()),
+        (Kind::Plan, |state| state["Running"].is_null()),
+        (Kind::Repository, |state| empty(&state["Defined"]["accesses"]) && empty(&state["Defined"]["orders"]["open"])),
+    ];
+    for (kind, rests) in kinds {
         let shown: Vec<serde_json::Value> = api.get(&format!("resources/{kind}"))?.unwrap_or_default();
         for one in &shown {
-            let rests = match kind {
-                Kind::Session => !one["state"]["Begun"]["phase"]["Stopped"].is_null(),
-                Kind::Job => one["state"]["Defined"]["running"].is_null(),
-                Kind::Plan => one["state"]["Running"].is_null(),
-                _ => empty(&one["state"]["Defined"]["accesses"]) && empty(&one["state"]["Defined"]["orders"]["open"]),
-            };
-            if !rests {
+            if !rests(&one["state"]) {
                 return Ok(Some(format!("{kind}/{} at {}: {}", one["name"], api.site, one["state"])));
             }
         }
