@@ -6,12 +6,13 @@ use crate::error::AgentError;
 use crate::listener::Listener;
 use crate::metrics::Metrics;
 use crate::pool::Pool;
+use crate::received;
 use crate::record_log::{Opened, RecordLog};
-use crate::shared::{Shared, Tables};
+use crate::shared::{Receiving, Shared, Tables};
 use crate::tls::Secrets;
 use farshore_bus::{Bus, Subscription};
 use farshore_schemas::envelope::Sender;
-use farshore_schemas::ids::{Address, Digest, Kind};
+use farshore_schemas::ids::{Address, Digest, Kind, TaskId};
 use farshore_schemas::messages::agent::Endpoint;
 use farshore_schemas::subjects;
 use farshore_tasks::{About, Action, Identity, TaskTable};
@@ -210,7 +211,7 @@ impl Parts {
             fingerprint: secrets.fingerprint(),
         };
         let log_folder = home.join("log");
-        let (mut table, log, mut actions) = recover(&config, &log_folder)?;
+        let Recovered { mut table, log, mut actions, receiving } = recover(&config, &log_folder)?;
         let metrics: Arc<Metrics> = Arc::default();
         let (sender, outlet) = inputs;
         let server = secrets.server()?;
@@ -224,7 +225,7 @@ impl Parts {
                 // When the engine is gone the task has not ended: it goes on at the next start.
                 let _ = sender.send(Input::Ended(task, outcomes));
             }),
-            tables: Mutex::new(Tables::default()),
+            tables: Mutex::new(Tables { receiving, ..Tables::default() }),
             open_repositories: Mutex::default(),
             open_replicas: Mutex::default(),
         });
@@ -267,8 +268,17 @@ impl Parts {
     }
 }
 
+/// What an agent remembers.
+struct Recovered {
+    table: TaskTable,
+    log: RecordLog,
+    actions: Vec<Action>,
+    /// Receiving tasks that have ended, for senders that do not know yet.
+    receiving: BTreeMap<TaskId, Receiving>,
+}
+
 /// The memory of this agent, or the beginning of one.
-fn recover(config: &AgentConfig, folder: &Path) -> Result<(TaskTable, RecordLog, Vec<Action>), AgentError> {
+fn recover(config: &AgentConfig, folder: &Path) -> Result<Recovered, AgentError> {
     let Opened { log, records, torn } = RecordLog::open(folder)?;
     if let Some(place) = torn {
         tracing::warn!(tail = %place.display(), "the agent's record log was cut by a crash; its tail was set aside");
@@ -276,11 +286,11 @@ fn recover(config: &AgentConfig, folder: &Path) -> Result<(TaskTable, RecordLog,
     let identity = Identity { site: config.site.clone(), name: config.name.clone() };
     if records.is_empty() {
         let (table, actions) = TaskTable::begin(identity, mint(), now());
-        return Ok((table, log, actions));
+        return Ok(Recovered { table, log, actions, receiving: BTreeMap::new() });
     }
     let table = TaskTable::rebuild(&identity, &records)
         .map_err(|source| AgentError::Memory { path: folder.to_owned(), source })?;
-    Ok((table, log, Vec::new()))
+    Ok(Recovered { table, log, actions: Vec::new(), receiving: received::done(&records) })
 }
 
 /// The advertised address, with the port that was taken where none was named.

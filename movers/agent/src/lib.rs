@@ -20,6 +20,7 @@ mod listener;
 mod metrics;
 mod pool;
 mod proto;
+mod received;
 mod record_log;
 mod repository_client;
 mod repository_service;

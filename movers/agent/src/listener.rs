@@ -19,7 +19,7 @@ use std::time::{Duration, Instant};
 /// Connections served at once; more are closed at once and counted.
 const MOST: usize = 64;
 /// How long a receiving task waits for its sender before it fails.
-const PATIENCE: Duration = Duration::from_secs(15 * 60);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(15 * 60);
 
 /// The listening thread and those of the connections.
 pub(crate) struct Listener {

@@ -45,7 +45,7 @@ pub(crate) struct Tables {
     /// Open accesses: the repository and who may come.
     pub(crate) accesses: BTreeMap<TaskId, (Name, Vec<Digest>)>,
     pub(crate) receiving: BTreeMap<TaskId, Receiving>,
-    power: BTreeMap<(Name, VmName), Arc<Mutex<()>>>,
+    pub(crate) power: BTreeMap<(Name, VmName), Arc<Mutex<()>>>,
 }
 
 pub(crate) struct Shared {

@@ -72,6 +72,7 @@ async fn a_transfer_goes_on_after_the_receiving_agent_was_restarted() {
     let source_disk = disk_of("lab", "web");
     let send =
         TaskSpec::SendDisk { source: source_disk, snapshot: None, peer, receive: receive.clone(), digests: None };
+    let again = send.clone();
     let send = hq.order("a", send);
     hq.until("the sender has begun", |_| (source.metrics().counts().started == 1).then_some(())).await;
 
@@ -82,6 +83,12 @@ async fn a_transfer_goes_on_after_the_receiving_agent_was_restarted() {
     let received = hq.outcome(&receive).await;
     assert!(matches!(received, Outcome::DiskReceived { .. }), "{received:?}");
     assert_eq!((hq.times_told(&send), hq.times_told(&receive)), (1, 1));
+
+    // A sender that was killed before it kept the proof comes again, and finds a receiver that was restarted since.
+    target.stop().await.unwrap();
+    let target = crate::support::agent(&hq, "b", &folder.path().join("b")).await;
+    let again = hq.done("a", again).await;
+    assert!(matches!(again, Outcome::DiskSent { .. }), "{again:?}");
     source.stop().await.unwrap();
     target.stop().await.unwrap();
 }
