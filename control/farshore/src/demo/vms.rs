@@ -3,12 +3,13 @@
 use crate::failure::Failure;
 use farshore_hosts::{DemoVm, FolderHost, StampsArea};
 use farshore_schemas::ids::{DiskName, VmName};
+use farshore_schemas::messages::agent::DiskFacts;
 use farshore_schemas::units::ByteCount;
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::os::unix::fs::FileExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// What disks held: SHA-256 per disk, in hexadecimal.
 pub(crate) type Hashes = BTreeMap<DiskName, String>;
@@ -38,30 +39,53 @@ pub(crate) fn make(host: &FolderHost, seed: u64) -> Result<Vec<VmName>, Failure>
 }
 
 /// Copies the VMs of a folder of the user's, which is only read, and gives each a scratch disk for its guest to write to.
+/// A sub-folder is a VM; images that lie in the folder itself are the disks of one VM, named as the folder.
 pub(crate) fn copy(from: &Path, host: &FolderHost) -> Result<Vec<VmName>, Failure> {
     let theirs = FolderHost::open(from).map_err(|error| host_failure(&error))?;
     let listing = theirs.list().map_err(|error| host_failure(&error))?;
-    if let Some(problem) = listing.problems.first() {
+    let (loose, wrong): (Vec<_>, Vec<_>) = listing.problems.iter().partition(|problem| problem.code == LOOSE_IMAGE);
+    if let Some(problem) = wrong.first() {
         return Err(Failure::new(problem.code, format!("{}: {}", problem.subject, problem.message), &problem.advice));
     }
-    if listing.vms.is_empty() {
+    let mut sources = Vec::new();
+    if !loose.is_empty() {
+        let images = loose.iter().map(|problem| from.join(&problem.subject)).collect();
+        sources.push((named_as(from), images));
+    }
+    for facts in &listing.vms {
+        let disk = |disk: &DiskFacts| theirs.disk_path(&facts.vm, &disk.name).map_err(|error| host_failure(&error));
+        sources.push((facts.vm.clone(), facts.disks.iter().map(disk).collect::<Result<Vec<_>, _>>()?));
+    }
+    if sources.is_empty() {
         let text = format!("there is no VM in {}", from.display());
-        return Err(
-            Failure::new("FS-DEMO-NO-VMS", text, "put each VM's raw images into a folder of its own there").not_found()
-        );
+        let advice = "put raw images there, or each VM's images into a folder of its own";
+        return Err(Failure::new("FS-DEMO-NO-VMS", text, advice).not_found());
     }
-    let mut names = Vec::new();
-    for (number, facts) in (0u64..).zip(&listing.vms) {
-        let target = host.path().join(facts.vm.as_str());
-        std::fs::create_dir_all(&target).map_err(|error| Failure::io("make", &target, &error))?;
-        for disk in &facts.disks {
-            let source = theirs.disk_path(&facts.vm, &disk.name).map_err(|error| host_failure(&error))?;
-            copy_sparse(&source, &target.join(disk.name.as_str()))?;
-        }
-        host.add_scratch_disk(&facts.vm, number).map_err(|error| host_failure(&error))?;
-        names.push(facts.vm.clone());
+    for (number, (vm, images)) in (0u64..).zip(&sources) {
+        copy_vm(vm, images, host)?;
+        host.add_scratch_disk(vm, number).map_err(|error| host_failure(&error))?;
     }
-    Ok(names)
+    Ok(sources.into_iter().map(|(vm, _)| vm).collect())
+}
+
+/// How a listing reports an image that lies beside the VM folders.
+const LOOSE_IMAGE: &str = "FS-HOST-LEFT-OUT";
+
+/// A VM named as a folder, or `images` when the folder's name is none for a VM.
+fn named_as(folder: &Path) -> VmName {
+    let whole = std::fs::canonicalize(folder).unwrap_or_else(|_| folder.to_owned());
+    let name = whole.file_name().and_then(|name| VmName::parse(name.to_str()?).ok());
+    name.unwrap_or_else(|| VmName::parse("images").expect("a legal name"))
+}
+
+fn copy_vm(vm: &VmName, images: &[PathBuf], host: &FolderHost) -> Result<(), Failure> {
+    let target = host.path().join(vm.as_str());
+    std::fs::create_dir(&target).map_err(|error| Failure::io("make", &target, &error))?;
+    for image in images {
+        let name = image.file_name().ok_or_else(|| Failure::defect(&format!("{} names no file", image.display())))?;
+        copy_sparse(image, &target.join(name))?;
+    }
+    Ok(())
 }
 
 fn copy_sparse(source: &Path, target: &Path) -> Result<(), Failure> {
