@@ -73,6 +73,25 @@ fn the_demo_protects_images_of_the_user_and_never_writes_to_them() {
     }
 }
 
+#[test]
+fn images_beside_each_other_are_the_disks_of_one_vm() {
+    let folder = tempfile::tempdir().unwrap();
+    let (images, kept) = (folder.path().join("pair"), folder.path().join("kept"));
+    fs::create_dir(&images).unwrap();
+    // One whose size is no multiple of anything, one that is mostly hole.
+    let body: Vec<u8> = (0..750_000u32).flat_map(|at| at.wrapping_mul(2_654_435_761).to_le_bytes()).collect();
+    fs::write(images.join("a.img"), &body[..2_999_999]).unwrap();
+    fs::write(images.join("b.raw"), &body[..100_000]).unwrap();
+    File::options().write(true).open(images.join("b.raw")).unwrap().set_len(20 << 20).unwrap();
+    let (said, ..) = demo(&kept, &["--from", text(&images)], |_| {});
+    assert_eq!(steps(&said.good()), STEPS);
+    for disk in ["a.img", "b.raw"] {
+        let restored = kept.join("hq/hosts/hq-host/pair-restored").join(disk);
+        assert_eq!(sha256(&restored), sha256(&images.join(disk)), "{disk}");
+        as_sparse_as(&restored, &images.join(disk));
+    }
+}
+
 /// The newest state of a VM's disk in a replica store.
 fn replica_disk(stores: &Path, vm: &str, disk: &str) -> std::path::PathBuf {
     let store = fs::read_dir(stores).unwrap().map(|entry| entry.unwrap().path());
