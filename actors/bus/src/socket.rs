@@ -24,6 +24,8 @@ use tokio::sync::{mpsc, watch};
 const QUEUE: usize = 4096;
 /// Subject, payload and their names around [`MAX_MESSAGE`].
 const MAX_FRAME: usize = MAX_MESSAGE + 4096;
+/// Processes that may be joined at once.
+const MAX_CONNECTIONS: usize = 256;
 /// Subscriptions of one connection.
 const MAX_SUBSCRIPTIONS: usize = 1024;
 /// Wait before a lost connection is made again.
@@ -98,9 +100,19 @@ impl SocketHub {
         let listener = UnixListener::bind(path).map_err(cannot)?;
         let accept = tokio::spawn(async move {
             let mut connections = tokio::task::JoinSet::new();
-            while let Ok((stream, _)) = listener.accept().await {
+            loop {
                 while connections.try_join_next().is_some() {}
-                connections.spawn(serve_connection(bus.clone(), stream));
+                match listener.accept().await {
+                    Ok((stream, _)) if connections.len() < MAX_CONNECTIONS => {
+                        connections.spawn(serve_connection(bus.clone(), stream));
+                    }
+                    Ok(_) => bus.counters().add(|counts| counts.refused += 1),
+                    // Out of file descriptors, say: those who are joined go on, and others may come later.
+                    Err(error) => {
+                        tracing::warn!(%error, "FS-BUS-SOCKET: a process could not join the bus socket");
+                        tokio::time::sleep(RECONNECT).await;
+                    }
+                }
             }
         });
         Ok(SocketHub { path: path.to_owned(), accept })

@@ -52,6 +52,21 @@ pub fn may_send(message: &Message) -> bool {
     }
 }
 
+/// Whether a message makes the thing that it is for.
+pub fn defines(message: &Message) -> bool {
+    match message {
+        Message::Site(command) => matches!(command, site::Command::Define(_)),
+        Message::Host(command) => matches!(command, host::Command::Define(_)),
+        Message::Mover(command) => matches!(command, mover::Command::Define(_)),
+        Message::Repository(command) => matches!(command, repository::Command::Define(_)),
+        Message::Job(command) => matches!(command, job::Command::Define(_)),
+        Message::Plan(command) => matches!(command, plan::Command::Define(_)),
+        Message::Broker(_) | Message::Session(_) | Message::Replica(_) | Message::Agent(_) | Message::Refused(_) => {
+            false
+        }
+    }
+}
+
 /// The command that forgets a thing, if an operator may have it forgotten.
 pub fn removal(id: &EntityId) -> Option<Message> {
     match id.kind {

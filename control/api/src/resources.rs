@@ -33,6 +33,8 @@ pub struct Resource {
     pub message: Message,
     /// Line of its name in the text, from 1.
     pub line: u64,
+    /// For a Site: the site that the document is about. Its actor has the same name at every site.
+    pub site: Option<String>,
 }
 
 /// Why a text defines nothing. Nothing of it is applied.
@@ -100,7 +102,13 @@ const fn order(kind: Kind) -> u8 {
 /// The parser adds a picture of the place below its first line; the command line draws its own.
 fn first_line(text: &str) -> String {
     let line = text.lines().find(|line| !line.trim().is_empty()).unwrap_or("it is not YAML");
-    line.trim_start_matches("error: ").to_owned()
+    let said = line.trim_start_matches("error: ");
+    // It begins with the place, which is told apart.
+    let place = said.strip_prefix("line ").and_then(|rest| rest.split_once(": "));
+    place
+        .filter(|(place, _)| !place.contains(char::is_alphabetic) || place.contains("column"))
+        .map_or(said, |(_, rest)| rest)
+        .to_owned()
 }
 
 struct Document {
@@ -356,8 +364,9 @@ impl Document {
             Spec::Plan(yaml) => (Kind::Plan, Message::Plan(plan::Command::Define(yaml.spec()))),
         };
         // A site's document bears the site's name; its actor is always site/site.
+        let site = (kind == Kind::Site).then(|| name.to_string());
         let name = if kind == Kind::Site { Name::parse("site").expect("a legal name") } else { name };
-        Ok((Resource { id: EntityId { kind, name }, message, line }, column))
+        Ok((Resource { id: EntityId { kind, name }, message, line, site }, column))
     }
 }
 

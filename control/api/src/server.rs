@@ -218,6 +218,21 @@ async fn apply(shared: web::Data<Shared>, request: HttpRequest, body: web::Bytes
             ));
         }
     };
+    if let Some(other) =
+        wanted.iter().find(|one| one.site.as_ref().is_some_and(|name| name != shared.control.site().as_str()))
+    {
+        let text = format!(
+            "line {}: the document is for site {}, this is {}",
+            other.line,
+            other.site.as_deref().unwrap_or_default(),
+            shared.control.site()
+        );
+        return HttpResponse::BadRequest().json(error(
+            "FS-YAML-SITE",
+            &text,
+            "apply it to that site, or correct the name; nothing was applied",
+        ));
+    }
     let mut applied = Vec::with_capacity(wanted.len());
     for resource in wanted {
         match send(&shared, &request, &resource.id, resource.message).await {
@@ -309,6 +324,11 @@ async fn delete(shared: web::Data<Shared>, request: HttpRequest, path: web::Path
             "delete hosts, movers, repositories, jobs, replicas and plans",
         ));
     };
+    match shared.control.memory(&id).await {
+        Ok(Some(_)) => {}
+        Ok(None) => return not_found(&id),
+        Err(why) => return no_answer(&why),
+    }
     match send(&shared, &request, &id, message).await {
         Ok(applied) => HttpResponse::Ok().json(applied),
         Err(why) => no_answer(&why),
@@ -329,6 +349,14 @@ async fn command(
     if message.kind() != Some(id.kind) || !operator::may_send(&message) {
         let text = format!("this is not a command that an operator gives to a {}", id.kind);
         return HttpResponse::BadRequest().json(error("FS-API-COMMAND", &text, "use the command line's verbs"));
+    }
+    // A command to a name that nothing has would make an actor that remembers nothing but having refused it.
+    let there = match shared.control.memory(&id).await {
+        Ok(memory) => memory.is_some(),
+        Err(why) => return no_answer(&why),
+    };
+    if !there && !operator::defines(&message) {
+        return not_found(&id);
     }
     match send(&shared, &request, &id, message).await {
         Ok(applied) => HttpResponse::Ok().json(applied),

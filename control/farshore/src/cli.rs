@@ -81,6 +81,13 @@ pub(crate) enum Verb {
         #[command(flatten)]
         at: At,
     },
+    /// List a host's VMs now instead of at the next turn (every 4 h).
+    Discover {
+        /// The host.
+        host: Name,
+        #[command(flatten)]
+        at: At,
+    },
     /// Run or stop a job.
     #[command(subcommand)]
     Job(JobVerb),

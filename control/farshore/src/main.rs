@@ -15,6 +15,8 @@ use failure::Failure;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
+    // What a site keeps is for its owner's eyes only: logs, chunks, disks and sockets alike.
+    rustix::process::umask(rustix::fs::Mode::RWXG | rustix::fs::Mode::RWXO);
     // Before anything else: a guest starts from a bare process.
     let args: Vec<_> = std::env::args_os().collect();
     if args.get(1).is_some_and(|verb| verb == "guest") {
@@ -55,6 +57,7 @@ fn run(cli: Cli) -> Result<(), Failure> {
         Verb::Describe { kind, name, at } => verbs::get::describe(&kind, &name, &at.data, output),
         Verb::Delete { kind, name, at } => verbs::drive::delete(&kind, &name, &at.data),
         Verb::Status { at } => verbs::get::status(&at.data, output),
+        Verb::Discover { host, at } => verbs::drive::discover(&host, &at.data),
         Verb::Job(verb) => verbs::drive::job(verb, output, quiet),
         Verb::Session(verb) => verbs::drive::session(verb, output, quiet),
         Verb::Restore(args) => verbs::drive::restore(&args, output, quiet),
@@ -64,7 +67,9 @@ fn run(cli: Cli) -> Result<(), Failure> {
         Verb::Sim(verb) => verbs::sim::run(verb, output, quiet),
         Verb::Doctor { data, nats } => verbs::doctor::run(data.as_deref(), nats.as_deref(), output),
         Verb::Completions { shell } => {
-            clap_complete::generate(shell, &mut Cli::command(), "farshore", &mut std::io::stdout());
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Cli::command(), "farshore", &mut script);
+            output::say(String::from_utf8_lossy(&script).trim_end());
             Ok(())
         }
         Verb::Demo(args) => demo::run(&args, output, quiet),

@@ -120,6 +120,10 @@ fn parse(path: &Path, bytes: &[u8]) -> Result<Parsed, RecordLogError> {
             record: parsed.records.len() as u64 + 1,
             why,
         };
+        // A file that grew before its new bytes were written ends in zeros after a power cut: nothing was acknowledged there.
+        if bytes[at..].iter().all(|byte| *byte == 0) {
+            break;
+        }
         let head_crc = crc32c::crc32c_append(parsed.chain, &bytes[at..at + 4]);
         if u32_at(bytes, at + 4) != head_crc {
             return Err(damage("the crc of its length does not fit".into()));
@@ -155,7 +159,8 @@ impl RecordLog {
             OpenOptions::new().read(true).append(true).create(true).open(&path).map_err(failed("open", &path))?;
         let mut bytes = Vec::new();
         file.read_to_end(&mut bytes).map_err(failed("read", &path))?;
-        if bytes.len() < MAGIC.len() && MAGIC.starts_with(&bytes) {
+        let nothing_yet = bytes.len() <= MAGIC.len() && bytes.iter().all(|byte| *byte == 0);
+        if nothing_yet || bytes.len() < MAGIC.len() && MAGIC.starts_with(&bytes) {
             file.set_len(0).and_then(|()| file.write_all(MAGIC)).map_err(failed("write", &path))?;
             bytes = MAGIC.to_vec();
         } else if !bytes.starts_with(MAGIC) {

@@ -22,6 +22,10 @@ use std::time::Instant;
 /// Runs the demo.
 pub(crate) fn run(args: &DemoArgs, output: Output, quiet: bool) -> Result<(), Failure> {
     let begun = Instant::now();
+    if let Some(from) = args.from.as_ref().filter(|from| !from.is_dir()) {
+        let text = format!("{} is no folder", from.display());
+        return Err(Failure::new("FS-DEMO-FROM", text, "name a folder with raw images").not_found());
+    }
     let (folder, temporary) = folder(args)?;
     hint(quiet, &format!("farshore demo in {}", folder.display()));
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -44,13 +48,18 @@ pub(crate) fn run(args: &DemoArgs, output: Output, quiet: bool) -> Result<(), Fa
         table(&["step", "took", "moved", "outcome", "proof"], rows.iter().map(Row::cells).collect());
         say(&format!("{} steps in {:.1} s, every one proven", rows.len(), took.as_secs_f64()));
         let next = if args.keep.is_some() {
-            format!("look next: farshore log ls --data {}", folder.join("dr").display())
+            format!("look next: {} log ls --data {}", program(), folder.join("dr").display())
         } else {
-            "look next: farshore demo --keep DIR, then farshore log ls --data DIR/dr".to_owned()
+            format!("look next: {0} demo --keep DIR, then {0} log ls --data DIR/dr", program())
         };
         say(&next);
     }
     Ok(())
+}
+
+/// The program as the user started it.
+fn program() -> String {
+    std::env::args().next().unwrap_or_else(|| "farshore".to_owned())
 }
 
 /// Ends the demo in order when the user asks, so that no guest is left running.

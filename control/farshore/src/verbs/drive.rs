@@ -69,6 +69,14 @@ pub(crate) fn delete(kind: &str, name: &Name, data: &Path) -> Result<(), Failure
     Ok(())
 }
 
+/// `farshore discover`.
+pub(crate) fn discover(host: &Name, data: &Path) -> Result<(), Failure> {
+    let discover = Message::Host(farshore_schemas::messages::host::Command::Discover);
+    Client::of(data)?.command(Kind::Host, host, &discover)?;
+    say(&format!("{host} lists its VMs; see `farshore get vms`"));
+    Ok(())
+}
+
 /// `farshore job`.
 pub(crate) fn job(verb: JobVerb, output: Output, quiet: bool) -> Result<(), Failure> {
     match verb {

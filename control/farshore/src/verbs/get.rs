@@ -42,6 +42,7 @@ pub(crate) fn get(what: &str, name: Option<&Name>, data: &Path, output: Output) 
         (_, None) => {
             let kind = kind(what)?;
             let things: Vec<Value> = client.get(&format!("/api/v1/resources/{kind}"))?;
+            let things: Vec<Value> = things.into_iter().filter(exists).collect();
             rows(output, &things, &["name", "frames", "how it is"], |thing| {
                 vec![text(&thing["name"]), text(&thing["frames"]), how(kind, thing)]
             })
@@ -83,10 +84,17 @@ pub(crate) fn status(data: &Path, output: Output) -> Result<(), Failure> {
         say(&format!("alarm  {}", text(alarm)));
     }
     let jobs: Vec<Value> = client.get("/api/v1/resources/job")?;
+    let jobs: Vec<Value> = jobs.into_iter().filter(exists).collect();
     if !jobs.is_empty() {
         table(&["job", "how it is"], jobs.iter().map(|one| vec![text(&one["name"]), how(Kind::Job, one)]).collect());
     }
     Ok(())
+}
+
+/// Whether a thing is defined: an actor that was only ever refused something, or was removed, is none.
+fn exists(thing: &Value) -> bool {
+    let state = &thing["state"];
+    state != "New" && state != "Undefined" && state["Undefined"].is_null() && state["Removed"].is_null()
 }
 
 fn text(value: &Value) -> String {
@@ -115,6 +123,9 @@ fn how(kind: Kind, thing: &Value) -> String {
         }),
         Kind::Host => typed(thing).map(|state: host::State| match state {
             host::State::Undefined { .. } => "not defined".to_owned(),
+            host::State::Defined(defined) if defined.revision == 0 => {
+                "never listed: is its agent there, and its folder? (farshore log ls --actor host/NAME)".to_owned()
+            }
             host::State::Defined(defined) => format!(
                 "{} VMs, {} running",
                 defined.inventory.len(),

@@ -181,7 +181,8 @@ fn show(folder: &DataFolder, seq: Seq, output: Output) -> Result<(), Failure> {
 fn verify(folder: &DataFolder, output: Output) -> Result<(), Failure> {
     folder.known_site()?;
     let report = farshore_log::verify(&folder.path).map_err(|error| Failure::log(&error))?;
-    let problems: Vec<String> = report.problems.iter().map(ToString::to_string).collect();
+    let lost = report.lost.iter().map(ToString::to_string);
+    let problems: Vec<String> = report.problems.iter().map(ToString::to_string).chain(lost).collect();
     let shown =
         json!({ "files": report.files, "frames": report.frames, "clean": report.is_clean(), "problems": problems });
     if !structured(output, &shown)? {
@@ -194,6 +195,13 @@ fn verify(folder: &DataFolder, output: Output) -> Result<(), Failure> {
     }
     if report.is_clean() {
         return Ok(());
+    }
+    if report.lost.is_none()
+        && report.problems.iter().all(|problem| matches!(problem.kind, farshore_log::ProblemKind::Torn))
+    {
+        let advice =
+            "start the site: it keeps the tail aside and goes on; where the site runs, this is a write under way";
+        return Err(Failure::new("FS-LOG-TORN", problems.join("\n  "), advice).with(Exit::Mismatch));
     }
     let advice = "do not start the site on it; restore the file from a standby, a partner site's copy or a backup";
     Err(Failure::new("FS-LOG-DAMAGED", problems.join("\n  "), advice).with(Exit::Mismatch))
