@@ -83,6 +83,6 @@ if cargo deny --version >/dev/null 2>&1; then
 fi
 cargo clippy --workspace --all-targets -- -D warnings
 if cargo nextest --version >/dev/null 2>&1; then
-    exec cargo nextest run --workspace
+    exec cargo nextest run --workspace --no-fail-fast
 fi
 exec cargo test --workspace
