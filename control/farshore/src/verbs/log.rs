@@ -190,7 +190,7 @@ fn verify(folder: &DataFolder, output: Output) -> Result<(), Failure> {
             "{} files, {} frames: {}",
             report.files,
             report.frames,
-            if report.is_clean() { "clean" } else { "DAMAGED" }
+            if report.is_clean() { "clean" } else { "NOT CLEAN" }
         ));
     }
     if report.is_clean() {
