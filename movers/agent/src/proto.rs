@@ -7,7 +7,7 @@ use farshore_schemas::messages::agent::Failure;
 use serde::{Deserialize, Serialize};
 
 /// The protocol spoken here.
-pub(crate) const VERSION: u32 = 1;
+pub(crate) const VERSION: u32 = 2;
 
 /// The first message. Nothing else is read before it is matched with an open order and the peer's certificate.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -38,6 +38,8 @@ pub(crate) struct Stored {
 pub(crate) enum Ask {
     /// A part of a disk's chunk list, from this index on.
     Chunks { point: PointId, disk: DiskName, from: u64 },
+    /// Which blocks of a disk of a point took space at its source?
+    Allocation { point: PointId, disk: DiskName },
     /// Which of these chunks (32 bytes each) are stored?
     Have {
         #[serde(with = "serde_bytes")]
@@ -55,8 +57,14 @@ pub(crate) enum Ask {
         #[serde(with = "serde_bytes")]
         ids: Vec<u8>,
     },
-    /// The chunk list is complete: store it as the manifest of a disk of this size and content.
-    StoreList { size: u64, checksum: Digest },
+    /// The chunk list is complete: store it as the manifest of a disk of this size and content, of which these blocks
+    /// (runs of 16 bytes, see `Allocation`) take space.
+    StoreList {
+        size: u64,
+        checksum: Digest,
+        #[serde(with = "serde_bytes")]
+        allocation: Vec<u8>,
+    },
     /// A part of a replica's digest map as a file, from this byte on.
     Digests { replica: Name, point: PointId, disk: DiskName, from: u64 },
     /// A part of a digest map to be stored, in order.
@@ -80,6 +88,11 @@ pub(crate) enum Answer {
         total: u64,
         #[serde(with = "serde_bytes")]
         ids: Vec<u8>,
+    },
+    /// Runs of 16 bytes each: see `farshore_format::Allocation`.
+    Allocation {
+        #[serde(with = "serde_bytes")]
+        runs: Vec<u8>,
     },
     /// One byte per id asked: 1 if it is stored.
     Have {
@@ -130,8 +143,12 @@ pub(crate) enum Push {
     },
     /// These blocks are zeros.
     Zeros { runs: Vec<Run> },
-    /// Make all of it durable and say what the disk holds.
-    Finish,
+    /// Give these blocks space (runs of 16 bytes, see `farshore_format::Allocation`), make all of it durable and say what
+    /// the disk holds.
+    Finish {
+        #[serde(with = "serde_bytes")]
+        allocation: Vec<u8>,
+    },
 }
 
 /// What the receiving end of a disk answers.

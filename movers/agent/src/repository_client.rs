@@ -3,7 +3,7 @@
 use crate::link::{Link, LinkError};
 use crate::proto::{Answer, Ask, Hello, VERSION, Wants};
 use crate::task::{Task, TaskError, TaskResult, failure};
-use farshore_format::{ChunkId, DigestMap, DiskManifest};
+use farshore_format::{Allocation, ChunkId, DigestMap, DiskManifest};
 use farshore_schemas::ids::{Digest, DiskName, Name, PointId, TaskId};
 use farshore_schemas::messages::agent::{DigestStore, Endpoint};
 use farshore_schemas::units::ByteCount;
@@ -66,6 +66,7 @@ fn unexpected(answer: &Answer) -> TaskError {
     let said = match answer {
         Answer::Welcome => "Welcome",
         Answer::Chunks { .. } => "Chunks",
+        Answer::Allocation { .. } => "Allocation",
         Answer::Have { .. } => "Have",
         Answer::Done => "Done",
         Answer::Got { .. } => "Got",
@@ -125,9 +126,22 @@ impl<'a> RepositoryClient<'a> {
         })
     }
 
-    /// The chunk list of a disk of a point.
+    /// What a disk of a point consists of.
     pub(crate) fn manifest(&mut self, point: &PointId, disk: &DiskName) -> TaskResult<DiskManifest> {
-        let mut list = DiskManifest { size: ByteCount(0), checksum: Digest::default(), chunks: Vec::new() };
+        let mut manifest = self.chunks(point, disk)?;
+        let answer = self.ask(&Ask::Allocation { point: point.clone(), disk: disk.clone() })?;
+        let Answer::Allocation { runs } = &answer else { return Err(unexpected(&answer)) };
+        manifest.allocation = Allocation::from_bytes(runs, manifest.size.0).ok_or_else(|| unexpected(&answer))?;
+        Ok(manifest)
+    }
+
+    fn chunks(&mut self, point: &PointId, disk: &DiskName) -> TaskResult<DiskManifest> {
+        let mut list = DiskManifest {
+            size: ByteCount(0),
+            checksum: Digest::default(),
+            chunks: Vec::new(),
+            allocation: Allocation::default(),
+        };
         loop {
             let from = list.chunks.len() as u64;
             let answer = self.ask(&Ask::Chunks { point: point.clone(), disk: disk.clone(), from })?;
@@ -180,7 +194,8 @@ impl<'a> RepositoryClient<'a> {
             let ids = part.iter().flat_map(|id| id.0).collect();
             done(&self.ask_once(&Ask::ListPart { ids })?)?;
         }
-        let answer = self.ask_once(&Ask::StoreList { size: manifest.size.0, checksum: manifest.checksum })?;
+        let (size, checksum, allocation) = (manifest.size.0, manifest.checksum, manifest.allocation.to_bytes());
+        let answer = self.ask_once(&Ask::StoreList { size, checksum, allocation })?;
         let Answer::List { manifest } = answer else { return Err(unexpected(&answer)) };
         Ok(manifest)
     }

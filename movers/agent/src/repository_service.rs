@@ -5,9 +5,9 @@ use crate::proto::{Answer, Ask, Stored};
 use crate::repository_client::{MAX_DISK, PART};
 use crate::shared::Shared;
 use crate::task::failure;
-use farshore_format::{ChunkId, DigestMap, DiskManifest, MAX_ENCODED_CHUNK, blocks_in, chunks_in};
+use farshore_format::{Allocation, ChunkId, DigestMap, DiskManifest, MAX_ENCODED_CHUNK, blocks_in, chunks_in};
 use farshore_repository::{Error, Repository, WriteSession};
-use farshore_schemas::ids::{Name, TaskId};
+use farshore_schemas::ids::{DiskName, Name, PointId, TaskId};
 use farshore_schemas::messages::agent::Failure;
 use farshore_schemas::units::ByteCount;
 use std::sync::Arc;
@@ -23,7 +23,7 @@ struct Service {
     list: Vec<ChunkId>,
     map: Vec<u8>,
     /// The list or map asked for last, since long ones are asked for in parts.
-    last_list: Option<(Ask, DiskManifest)>,
+    last_list: Option<((PointId, DiskName), DiskManifest)>,
     last_map: Option<(Ask, Vec<u8>)>,
 }
 
@@ -75,11 +75,12 @@ impl Service {
     fn answer(&mut self, ask: Ask) -> Result<Answer, Failure> {
         match ask {
             Ask::Chunks { point, disk, from } => {
-                let key = Ask::Chunks { point: point.clone(), disk: disk.clone(), from: 0 };
-                if self.last_list.as_ref().is_none_or(|(last, _)| *last != key) {
-                    self.last_list = Some((key, self.repository.disk_manifest(&point, &disk).map_err(refused)?));
-                }
+                self.look_up(point, disk)?;
                 self.list_part(from)
+            }
+            Ask::Allocation { point, disk } => {
+                let runs = self.look_up(point, disk)?.allocation.to_bytes();
+                Ok(Answer::Allocation { runs })
             }
             Ask::Have { ids: raw } => {
                 let stored = self.repository.have(&ids(&raw)?).map_err(refused)?;
@@ -100,12 +101,14 @@ impl Service {
                 self.list.extend(part);
                 Ok(Answer::Done)
             }
-            Ask::StoreList { size, checksum } => {
+            Ask::StoreList { size, checksum, allocation } => {
                 let chunks = std::mem::take(&mut self.list);
                 if size > MAX_DISK || chunks.len() as u64 != chunks_in(size) {
                     return Err(senseless("a chunk list that does not cover the disk"));
                 }
-                let list = DiskManifest { size: ByteCount(size), checksum, chunks };
+                let allocation =
+                    Allocation::from_bytes(&allocation, size).ok_or_else(|| senseless("a list of allocated blocks"))?;
+                let list = DiskManifest { size: ByteCount(size), checksum, chunks, allocation };
                 let manifest = self.repository.put_disk_manifest(&list).map_err(refused)?;
                 Ok(Answer::List { manifest })
             }
@@ -142,12 +145,26 @@ impl Service {
                 Ok(Answer::Done)
             }
             Ask::Chunks { .. }
+            | Ask::Allocation { .. }
             | Ask::Have { .. }
             | Ask::Put { .. }
             | Ask::Get { .. }
             | Ask::ListPart { .. }
             | Ask::StoreList { .. } => Err(senseless("a question about chunks in place of digests")),
         }
+    }
+
+    /// The manifest of a disk of a point, kept while the same is asked for.
+    fn look_up(&mut self, point: PointId, disk: DiskName) -> Result<&DiskManifest, Failure> {
+        let key = (point, disk);
+        let (found, manifest) = match self.last_list.take().filter(|(last, _)| *last == key) {
+            Some(last) => last,
+            None => {
+                let manifest = self.repository.disk_manifest(&key.0, &key.1).map_err(refused)?;
+                (key, manifest)
+            }
+        };
+        Ok(&self.last_list.insert((found, manifest)).1)
     }
 
     fn list_part(&self, from: u64) -> Result<Answer, Failure> {

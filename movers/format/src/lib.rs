@@ -1,10 +1,11 @@
 //! The formats of the data path and their maths: block digests and how two ends compare them, the checksum of a disk,
-//! chunks, manifests and reverse deltas. Pure: no file, no clock, no thread. `farshore-repository` keeps these bytes in
+//! chunks, manifests, allocated blocks and reverse deltas. Pure: no file, no clock, no thread. `farshore-repository` keeps these bytes in
 //! files, `farshore-agent` sends them between movers. What is not here: where bytes lie, and when they are durable.
 //!
 //! Sizes are in bytes, block and chunk numbers count from 0 at the start of a disk. A disk whose size is not a multiple
 //! of a block or chunk ends in a short one. Every decoder is bounded and consumes its whole input.
 
+mod allocation;
 mod block;
 mod checksum;
 mod chunk;
@@ -14,6 +15,7 @@ mod manifest;
 mod sealed;
 mod tree;
 
+pub use allocation::{Allocation, BlockRun, MAX_RUNS};
 pub use block::{BLOCK, BlockDigest, ZERO_DIGEST, block_digest, blocks_in, is_zero};
 pub use checksum::{DiskHasher, checksum};
 pub use chunk::{CHUNK, ChunkError, ChunkId, EncodedChunk, MAX_ENCODED_CHUNK, chunks_in, decode_chunk, encode_chunk};

@@ -2,7 +2,7 @@
 //! disks' manifests by hash, a disk's manifest names its chunks by hash, so a point proves all of itself.
 
 use crate::sealed::{FormatError, Kind, open, seal};
-use crate::{CHUNK, ChunkId, chunks_in};
+use crate::{Allocation, CHUNK, ChunkId, MAX_RUNS, chunks_in};
 use farshore_schemas::ids::{Digest, PointId, VmRef};
 use farshore_schemas::messages::agent::DiskPoint;
 use farshore_schemas::units::{ByteCount, Timestamp};
@@ -23,6 +23,8 @@ pub struct DiskManifest {
     pub checksum: Digest,
     /// Its chunks; [`ChunkId::ZERO`] for zeros.
     pub chunks: Vec<ChunkId>,
+    /// Which of its blocks took space at the source, zeros among them.
+    pub allocation: Allocation,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -33,17 +35,20 @@ struct DiskBody {
     chunk: u32,
     #[serde(with = "serde_bytes")]
     chunks: Vec<u8>,
+    #[serde(with = "serde_bytes")]
+    allocation: Vec<u8>,
 }
 
 impl DiskManifest {
     /// The manifest as a file.
     pub fn encode(&self) -> Vec<u8> {
         let chunks = self.chunks.iter().flat_map(|id| id.0).collect();
-        seal(&DISK, &DiskBody { size: self.size, checksum: self.checksum, chunk: CHUNK as u32, chunks })
+        let (size, checksum, allocation) = (self.size, self.checksum, self.allocation.to_bytes());
+        seal(&DISK, &DiskBody { size, checksum, chunk: CHUNK as u32, chunks, allocation })
     }
 
-    /// What `DiskPoint::manifest` holds: BLAKE3 over size, checksum and chunk ids, and so the same for the same disk
-    /// whatever way the file is compressed.
+    /// What `DiskPoint::manifest` holds: BLAKE3 over size, checksum, chunk ids and allocation, and so the same for the
+    /// same disk whatever way the file is compressed.
     pub fn digest(&self) -> Digest {
         let mut hasher = blake3::Hasher::new();
         hasher.update(b"farshore disk manifest 0");
@@ -52,6 +57,7 @@ impl DiskManifest {
         self.chunks.iter().for_each(|id| {
             hasher.update(&id.0);
         });
+        hasher.update(&self.allocation.to_bytes());
         Digest(*hasher.finalize().as_bytes())
     }
 
@@ -67,7 +73,7 @@ impl DiskManifest {
     /// # Errors
     /// [`FormatError`] for any other bytes.
     pub fn decode(bytes: &[u8], max_disk: ByteCount) -> Result<DiskManifest, FormatError> {
-        let max = chunks_in(max_disk.0).saturating_mul(32).saturating_add(256);
+        let max = chunks_in(max_disk.0).saturating_mul(32).saturating_add(MAX_RUNS as u64 * 16 + 256);
         let body: DiskBody = open(&DISK, bytes, max)?;
         let (ids, rest) = body.chunks.as_chunks::<32>();
         if body.chunk as usize != CHUNK {
@@ -77,7 +83,9 @@ impl DiskManifest {
             return Err(DISK.body("it has not one id for each chunk"));
         }
         let chunks = ids.iter().copied().map(ChunkId).collect();
-        Ok(DiskManifest { size: body.size, checksum: body.checksum, chunks })
+        let allocation = Allocation::from_bytes(&body.allocation, body.size.0)
+            .ok_or_else(|| DISK.body("its allocated runs do not ascend within the disk"))?;
+        Ok(DiskManifest { size: body.size, checksum: body.checksum, chunks, allocation })
     }
 }
 

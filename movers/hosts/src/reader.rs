@@ -103,6 +103,11 @@ impl SnapshotReader {
         &self.extents
     }
 
+    /// The image itself, for a look at which of its blocks take space. What it holds may be newer than what is read here.
+    pub fn image(&self) -> &File {
+        &self.file
+    }
+
     /// Fills `into` with the bytes from `offset` on. Both must lie within the disk.
     ///
     /// # Errors

@@ -1,7 +1,8 @@
 //! The few ways in which the stores change files, in one place, so that tests can stop, fill or break the disk before any
 //! of them, and so that a failed sync is never passed over.
 
-use crate::{Error, Result, Store, sparse};
+use crate::{Error, Result, Store, allocation, sparse};
+use farshore_format::Allocation;
 use std::fs::{File, OpenOptions};
 use std::io::ErrorKind;
 use std::os::unix::fs::FileExt;
@@ -108,6 +109,11 @@ impl Io {
     /// Makes `[offset, offset + length)` a hole; zeros are written where the file system knows no holes.
     pub(crate) fn punch(&self, file: &File, path: &Path, offset: u64, length: u64) -> Result<()> {
         self.change("make a hole in", Op::Write(path), path, || sparse::punch(file, offset, length))
+    }
+
+    /// Makes an image take space where `wanted` says, and be holes elsewhere, as far as its content lets it.
+    pub(crate) fn conform(&self, file: &File, path: &Path, wanted: &Allocation) -> Result<()> {
+        self.change("set space aside in", Op::Write(path), path, || allocation::conform(file, wanted))
     }
 
     pub(crate) fn resize(&self, file: &File, path: &Path, size: u64) -> Result<()> {

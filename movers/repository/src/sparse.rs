@@ -1,6 +1,7 @@
 //! Disk images with holes: reading their extents, writing without filling holes, copying, and what they take on disk.
 //! Shared by everything that touches images. Offsets and lengths in bytes.
 
+use crate::allocation;
 use farshore_format::{BLOCK, DigestMap, DiskHasher, block_digest, is_zero};
 use farshore_schemas::ids::Digest;
 use rustix::fs::{FallocateFlags, SeekFrom};
@@ -165,7 +166,7 @@ pub fn punch(file: &File, offset: u64, length: u64) -> Result<()> {
     }
 }
 
-fn write_zeros(file: &File, offset: u64, length: u64) -> Result<()> {
+pub(crate) fn write_zeros(file: &File, offset: u64, length: u64) -> Result<()> {
     let zeros = vec![0; READ.min(length as usize)];
     let mut at = offset;
     while at < offset + length {
@@ -196,7 +197,7 @@ pub fn write_sparse(file: &File, bytes: &[u8], offset: u64) -> Result<()> {
 }
 
 /// Copies an image into a new file (one that is there loses its content): a reflink where the file system can, else its
-/// extents, so that holes stay holes. Not yet durable.
+/// extents, so that holes stay holes, and zeros that take space take it in the copy. Not yet durable.
 ///
 /// # Errors
 /// What the file system says.
@@ -210,6 +211,7 @@ pub fn copy(from: &File, to: &Path) -> Result<File> {
     for extent in extents(from)? {
         copy_extent(from, &target, extent)?;
     }
+    allocation::allocate(&target, &allocation::of(from)?)?;
     Ok(target)
 }
 

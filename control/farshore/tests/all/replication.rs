@@ -72,7 +72,8 @@ fn noise(seed: u64, bytes: &mut [u8]) {
     }
 }
 
-/// A VM of one disk: noise, and holes in every fourth MiB if it is to be sparse.
+/// A VM of one disk: noise, or, if it is to be sparse, noise in every fourth MiB, 3 MiB of written zeros, 3 MiB that were
+/// set aside and never written, and holes.
 fn raw_vm(folder: &Path, name: &str, mib: u64, sparse: bool) -> PathBuf {
     let path = folder.join(name).join("disk.raw");
     fs::create_dir_all(path.parent().unwrap()).unwrap();
@@ -83,7 +84,16 @@ fn raw_vm(folder: &Path, name: &str, mib: u64, sparse: bool) -> PathBuf {
         noise(at + 1, &mut chunk);
         file.write_all_at(&chunk, at * MIB).unwrap();
     }
+    if sparse {
+        file.write_all_at(&vec![0; 3 << 20], 10 * MIB).unwrap();
+        set_aside(&file, 18 * MIB, 3 * MIB);
+    }
     path
+}
+
+/// Gives every hole of a part of a disk space, as `mkfs.ext4` does for a journal.
+fn set_aside(file: &File, offset: u64, length: u64) {
+    rustix::fs::fallocate(file, rustix::fs::FallocateFlags::KEEP_SIZE, offset, length).unwrap();
 }
 
 /// Changes 1 % of a disk: single blocks, scattered over all of it.
@@ -139,6 +149,8 @@ fn replica_points_are_small_and_a_failback_sends_only_what_differs() {
     let bulk = raw_vm(&vms, "bulk", 48, false);
     let sparse = raw_vm(&vms, "sparse", 40, true);
     make_vm(&folder.path().join("hq"), "guest", 3);
+    let guest = File::options().write(true).open(vms.join("guest/system.raw")).unwrap();
+    set_aside(&guest, 0, guest.metadata().unwrap().len() / 2);
     let both = pair(folder.path());
     let stores = folder.path().join("dr/hosts/local/.farshore-replicas");
     both.dr.farshore(&["job", "run", "offsite"]).good();
@@ -186,12 +198,15 @@ fn failback_sends_the_difference(both: &Pair, dr_host: &Path, hq_host: &Path) ->
     });
     let working = dr_host.join(&replica).join("system.raw");
     assert_ne!(fs::read(&working).unwrap(), held, "the guest wrote at dr");
+    let had = allocated(&production);
     let status = both.dr.farshore(&["status", "-o", "json"]).good().json();
     let before = status["last"].as_u64().unwrap();
     both.dr.farshore(&["failback", "start", "--replica", &replica]).good();
     both.dr.farshore(&["failback", "switch", "--replica", &replica]).good();
     let changed = differing_bytes(&held, &fs::read(&production).unwrap());
     let sent = sent_since(&both.dr, &replica, before);
+    as_sparse_as(&production, &working);
+    assert!(allocated(&production) * 20 >= had * 19, "production takes {} of {had}", allocated(&production));
     assert!(changed > 0 && sent > 0, "{changed} bytes changed, {sent} sent");
     assert!(sent <= changed * 11 / 10 + MIB, "{sent} bytes sent for {changed} that differ");
     both.dr.farshore(&["failback", "commit", "--replica", &replica]).good();

@@ -3,9 +3,12 @@
 
 use crate::proto::Stored;
 use crate::repository_client::RepositoryClient;
-use crate::task::{Task, TaskError, TaskResult, failure};
-use farshore_format::{CHUNK, ChunkId, DiskHasher, DiskManifest, EncodedChunk, chunks_in, encode_chunk, is_zero};
+use crate::task::{Task, TaskError, TaskResult, failure, image_failure};
+use farshore_format::{
+    Allocation, CHUNK, ChunkId, DiskHasher, DiskManifest, EncodedChunk, chunks_in, encode_chunk, is_zero,
+};
 use farshore_hosts::SnapshotReader;
+use farshore_repository::allocation;
 use farshore_schemas::ids::{Digest, DiskName, PointId};
 use farshore_schemas::messages::agent::{DiskPoint, Moved, Outcome, TaskSpec};
 use farshore_schemas::units::ByteCount;
@@ -37,9 +40,10 @@ pub(super) fn run(task: &Task) -> TaskResult<Outcome> {
     };
     backup.read_all(&mut reader)?;
     let (chunks, checksum, mut moved) = (backup.chunks, backup.hasher.finish(), backup.moved);
+    let allocation = allocated(&reader, &source.disk)?;
     // Only now it is known that what was read is what the disk held.
     reader.finish()?;
-    let manifest = client.store_manifest(&DiskManifest { size, checksum, chunks })?;
+    let manifest = client.store_manifest(&DiskManifest { size, checksum, chunks, allocation })?;
     moved.sent = ByteCount(client.sent());
     let disk = DiskPoint { name: source.disk.clone(), size, checksum, manifest };
     Ok(Outcome::DiskStored { disk, moved, full_because })
@@ -135,6 +139,12 @@ impl Backup<'_, '_> {
         }
         if message.is_empty() { Ok(()) } else { self.client.put(message) }
     }
+}
+
+/// Which blocks of a disk take space where it lies, so that disks that are made from it can take the same.
+pub(super) fn allocated(reader: &SnapshotReader, disk: &DiskName) -> TaskResult<Allocation> {
+    let what = format!("disk {disk}");
+    Ok(allocation::of(reader.image()).map_err(|error| image_failure("looking at the extents of", &what, &error))?)
 }
 
 /// Bytes of `range` that may hold data.

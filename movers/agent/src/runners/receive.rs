@@ -8,8 +8,8 @@ use crate::runners::send::{NODES, blocks_of, width};
 use crate::shared::{Phase, Shared};
 use crate::stop::Told;
 use crate::task::{Task, TaskError, TaskResult, failure, image_failure};
-use farshore_format::{BLOCK, DigestMap, DigestTree, LEVELS, blocks_in};
-use farshore_repository::{BlockContent, DiskWriter, sparse};
+use farshore_format::{Allocation, BLOCK, DigestMap, DigestTree, LEVELS, blocks_in};
+use farshore_repository::{BlockContent, DiskWriter, allocation, sparse};
 use farshore_schemas::ids::{Digest, TaskId};
 use farshore_schemas::messages::agent::{DiskPoint, DiskSink, Failure, Moved, Outcome, TaskSpec};
 use farshore_schemas::units::ByteCount;
@@ -176,15 +176,18 @@ impl Sink {
         }
     }
 
-    /// Durable, read back: the checksum of what the disk holds, and the bytes written.
-    fn finish(self) -> TaskResult<(Digest, u64)> {
+    /// With the space that it takes at the sender, durable, read back: the checksum of what the disk holds, and the bytes
+    /// written. What else takes space in an image keeps it: only the sender's holes were made holes here.
+    fn finish(self, allocated: &Allocation) -> TaskResult<(Digest, u64)> {
         match self {
             Sink::Store(writer) => {
+                writer.keep_allocation(allocated)?;
                 let finished = writer.finish()?;
                 Ok((finished.disk.checksum, finished.written.0))
             }
             Sink::Image { file, what, written } => {
                 let io = |error: std::io::Error| TaskError::Failed(image_failure("proving", &what, &error));
+                allocation::allocate(&file, allocated).map_err(io)?;
                 file.sync_data().map_err(io)?;
                 let (checksum, _) = sparse::checksum(&file).map_err(io)?;
                 Ok((checksum, written))
@@ -205,7 +208,7 @@ fn receive(task: &Task, link: &mut Link) -> TaskResult<(DiskPoint, Moved)> {
     link.send(&Reply::Ready { same_base: base.is_some_and(|base| base == map.fingerprint()) })?;
     let tree = DigestTree::of(&map);
     let blocks = blocks_in(size);
-    loop {
+    let allocation = loop {
         task.go_on()?;
         match link.receive()? {
             Push::Offer { .. } => return Err(senseless("second offer")),
@@ -232,10 +235,13 @@ fn receive(task: &Task, link: &mut Link) -> TaskResult<(DiskPoint, Moved)> {
                 moved.changed = moved.changed + ByteCount(content.len() as u64);
                 task.progress(moved.changed.0, size, "received");
             }
-            Push::Finish => break,
+            Push::Finish { allocation } => {
+                break Allocation::from_bytes(&allocation, size)
+                    .ok_or_else(|| senseless("list of allocated blocks"))?;
+            }
         }
-    }
-    let (checksum, written) = sink.finish()?;
+    };
+    let (checksum, written) = sink.finish(&allocation)?;
     disk.checksum = checksum;
     moved.written = ByteCount(written);
     moved.sent = ByteCount(link.sent());

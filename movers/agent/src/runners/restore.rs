@@ -1,10 +1,10 @@
-//! The target mover of a restore: fetches a disk's chunks into the image of a VM that is off. Zeros become holes. What the
-//! image holds in the end is read back and proven.
+//! The target mover of a restore: fetches a disk's chunks into the image of a VM that is off. What took space at the
+//! source takes it here, other zeros become holes. What the image holds in the end is read back and proven.
 
 use crate::repository_client::RepositoryClient;
 use crate::task::{Task, TaskError, TaskResult, failure, image_failure};
 use farshore_format::{CHUNK, ChunkId, DiskManifest, decode_chunk};
-use farshore_repository::sparse;
+use farshore_repository::{allocation, sparse};
 use farshore_schemas::messages::agent::{DiskPoint, Moved, Outcome, TaskSpec};
 use farshore_schemas::units::ByteCount;
 use std::fs::File;
@@ -39,6 +39,7 @@ pub(super) fn run(task: &Task) -> TaskResult<Outcome> {
         Restore { task, client: &mut client, file: &file, list: &list, what: &what, moved: Moved::default() };
     restore.all()?;
     let mut moved = restore.moved;
+    allocation::conform(&file, &list.allocation).map_err(io("setting space aside in"))?;
     file.sync_data().map_err(io("syncing"))?;
     let (checksum, _) = sparse::checksum(&file).map_err(io("reading back"))?;
     if checksum != list.checksum {

@@ -5,9 +5,11 @@
 use crate::link::{Link, LinkError};
 use crate::proto::{Hello, Push, Reply, VERSION, Wants, numbers, runs};
 use crate::repository_client::{RepositoryClient, persist};
-use crate::runners::backup::data_within;
+use crate::runners::backup::{allocated, data_within};
 use crate::task::{Task, TaskError, TaskResult, failure};
-use farshore_format::{BLOCK, DigestMap, DigestTree, DiskHasher, LEVELS, ZERO_DIGEST, block_digest, differing};
+use farshore_format::{
+    Allocation, BLOCK, DigestMap, DigestTree, DiskHasher, LEVELS, ZERO_DIGEST, block_digest, differing,
+};
 use farshore_hosts::SnapshotReader;
 use farshore_schemas::ids::{Digest, TaskId};
 use farshore_schemas::messages::agent::{DigestStore, DiskPoint, Endpoint, Moved, Outcome, TaskSpec};
@@ -44,7 +46,8 @@ pub(super) fn run(task: &Task) -> TaskResult<Outcome> {
     let mut moved = Moved::default();
     let (map, checksum) = read_digests(task, &mut reader, &mut moved)?;
     let (base, mut full_because) = kept_digests(task, digests.as_ref(), &mut moved)?;
-    let mut sender = Sender { task, reader, map, base, checksum, moved };
+    let allocation = allocated(&reader, &source.disk)?;
+    let mut sender = Sender { task, reader, map, allocation, base, checksum, moved };
     let mut attempt = 0;
     let same_base = loop {
         attempt += 1;
@@ -133,6 +136,7 @@ struct Sender<'a> {
     task: &'a Task,
     reader: SnapshotReader,
     map: DigestMap,
+    allocation: Allocation,
     base: Option<DigestMap>,
     checksum: Digest,
     moved: Moved,
@@ -181,7 +185,7 @@ impl Sender<'_> {
             Some(_) | None => self.ask_levels(link)?,
         };
         self.send_blocks(link, &blocks)?;
-        link.send(&Push::Finish)?;
+        link.send(&Push::Finish { allocation: self.allocation.to_bytes() })?;
         match replied(link)? {
             Reply::Finished { checksum, written } => self.prove(checksum, written).map(|()| same_base),
             other @ (Reply::Ready { .. } | Reply::Level { .. } | Reply::Failed(_)) => Err(unexpected(&other)),

@@ -12,21 +12,21 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-const DISK: u64 = 8 * 1024 * 1024 + 512;
+pub(crate) const DISK: u64 = 8 * 1024 * 1024 + 512;
 
 /// hq has a host and a repository, dr a host; three agents.
-struct World {
+pub(crate) struct World {
     folder: tempfile::TempDir,
-    hq: Arc<Control>,
-    dr: Arc<Control>,
-    source: Agent,
+    pub(crate) hq: Arc<Control>,
+    pub(crate) dr: Arc<Control>,
+    pub(crate) source: Agent,
     repository: Agent,
-    target: Agent,
-    image: PathBuf,
+    pub(crate) target: Agent,
+    pub(crate) image: PathBuf,
 }
 
 impl World {
-    async fn new() -> World {
+    pub(crate) async fn new() -> World {
         let folder = tempfile::tempdir().unwrap();
         let at = |part: &str| folder.path().join(part);
         for part in ["hq-host", "dr-host"] {
@@ -44,19 +44,19 @@ impl World {
         World { folder, hq, dr, source, repository, target, image }
     }
 
-    fn at(&self, part: &str) -> PathBuf {
+    pub(crate) fn at(&self, part: &str) -> PathBuf {
         self.folder.path().join(part)
     }
 
     /// Lets the source and the target into the repository.
-    async fn access(&self) -> TaskId {
+    pub(crate) async fn access(&self) -> TaskId {
         let peers = vec![self.source.fingerprint(), self.target.fingerprint()];
         let task = self.hq.order("keeper", TaskSpec::OpenAccess { repository: name("main"), peers });
         assert_eq!(self.hq.outcome(&task).await, Outcome::Done);
         task
     }
 
-    async fn backup(
+    pub(crate) async fn backup(
         &self,
         access: &TaskId,
         snapshot: &str,
@@ -98,7 +98,7 @@ impl World {
         (disk, moved, full_because)
     }
 
-    async fn restore(&self, access: &TaskId, from: &str, to: &str) -> Outcome {
+    pub(crate) async fn restore(&self, access: &TaskId, from: &str, to: &str) -> Outcome {
         let disks = vec![DiskFacts { name: disk("system.raw"), size: ByteCount(DISK) }];
         let create = TaskSpec::CreateVm { host: name("lab2"), vm: vm(to), disks, origin: origin() };
         assert_eq!(self.dr.done("target", create).await, Outcome::Done);
@@ -114,7 +114,7 @@ impl World {
     }
 
     /// Sends hq's disk into the replica at dr and seals the point.
-    async fn replicate(&self, access: &TaskId, base: Option<&str>, making: &str) -> (Moved, Option<String>) {
+    pub(crate) async fn replicate(&self, access: &TaskId, base: Option<&str>, making: &str) -> (Moved, Option<String>) {
         let sink = DiskSink::ReplicaStore {
             host: name("lab2"),
             replica: name("web"),
@@ -155,7 +155,7 @@ impl World {
         (moved, full_because)
     }
 
-    async fn working(&self, from: &str, called: &str) -> PathBuf {
+    pub(crate) async fn working(&self, from: &str, called: &str) -> PathBuf {
         let make = TaskSpec::MakeWorking {
             host: name("lab2"),
             replica: name("web"),
@@ -169,11 +169,11 @@ impl World {
     }
 }
 
-fn bytes(image: &Path) -> Vec<u8> {
+pub(crate) fn bytes(image: &Path) -> Vec<u8> {
     std::fs::read(image).unwrap()
 }
 
-fn allocated(image: &Path) -> u64 {
+pub(crate) fn allocated(image: &Path) -> u64 {
     std::fs::metadata(image).unwrap().blocks() * 512
 }
 

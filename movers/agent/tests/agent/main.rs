@@ -5,4 +5,6 @@ mod data;
 #[cfg(test)]
 mod memory;
 #[cfg(test)]
+mod space;
+#[cfg(test)]
 mod support;

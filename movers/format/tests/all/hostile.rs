@@ -2,7 +2,7 @@
 
 use crate::samples;
 use farshore_format::{
-    CHUNK, ChunkError, ChunkId, DeltaError, DeltaHeader, DeltaTotals, DigestMap, DiskManifest, FormatError,
+    Allocation, CHUNK, ChunkError, ChunkId, DeltaError, DeltaHeader, DeltaTotals, DigestMap, DiskManifest, FormatError,
     PointManifest, ReplicaPoint, check_trailer, decode_chunk, decode_header, decode_record,
 };
 use farshore_schemas::units::ByteCount;
@@ -17,7 +17,8 @@ fn decode_all(bytes: &[u8]) -> bool {
     let sealed = DiskManifest::decode(bytes, MAX).is_ok()
         | PointManifest::decode(bytes).is_ok()
         | ReplicaPoint::decode(bytes).is_ok()
-        | DigestMap::decode(bytes, MAX).is_ok();
+        | DigestMap::decode(bytes, MAX).is_ok()
+        | Allocation::decode(bytes, MAX.0).is_ok();
     let delta = decode_header(bytes).is_ok()
         | decode_record(bytes, &header, &mut totals).is_ok()
         | check_trailer(bytes, &totals).is_ok();
@@ -40,6 +41,7 @@ fn any_flipped_or_missing_byte_of_a_sealed_file_is_told() {
         samples::point_manifest().encode(),
         samples::replica_point().encode(),
         samples::digest_map().encode(),
+        samples::allocation().encode(),
     ];
     for file in files {
         for at in 0..file.len() {

@@ -1,8 +1,8 @@
 //! One value of each format, the same for ever: the golden files hold them.
 
 use farshore_format::{
-    BLOCK, CHUNK, ChunkId, DeltaContent, DeltaHeader, DeltaRecord, DeltaTotals, DigestMap, DiskManifest, PointManifest,
-    ReplicaPoint, encode_header, encode_record, encode_trailer,
+    Allocation, BLOCK, CHUNK, ChunkId, DeltaContent, DeltaHeader, DeltaRecord, DeltaTotals, DigestMap, DiskManifest,
+    PointManifest, ReplicaPoint, encode_header, encode_record, encode_trailer,
 };
 use farshore_schemas::ids::{Digest, DiskName, Name, PointId, SiteName, VmName, VmRef};
 use farshore_schemas::messages::agent::DiskPoint;
@@ -17,7 +17,18 @@ pub(crate) fn noise(seed: u64, length: usize) -> Vec<u8> {
 
 pub(crate) fn disk_manifest() -> DiskManifest {
     let chunks = vec![ChunkId::of(&noise(1, CHUNK)), ChunkId::ZERO, ChunkId::of(&noise(2, 1000))];
-    DiskManifest { size: ByteCount(2 * CHUNK as u64 + 1000), checksum: Digest([3; 32]), chunks }
+    DiskManifest {
+        size: ByteCount(2 * CHUNK as u64 + 1000),
+        checksum: Digest([3; 32]),
+        chunks,
+        allocation: allocation(),
+    }
+}
+
+/// Of the disk of the manifest: its two chunks of data, and zeros in the middle.
+pub(crate) fn allocation() -> Allocation {
+    let chunk = CHUNK as u64;
+    Allocation::of_ranges([0..chunk, chunk + 40_960..chunk + 81_920, 2 * chunk..2 * chunk + 1000])
 }
 
 fn disk_point() -> DiskPoint {

@@ -2,7 +2,7 @@
 //! both ends have.
 
 use super::{BlockContent, DiskWriter, ReplicaStore};
-use crate::{Error, Result, sparse};
+use crate::{Error, Result, allocation, sparse};
 use farshore_format::{BLOCK, ReplicaPoint};
 use farshore_schemas::ids::{Digest, DiskName, PointId};
 use farshore_schemas::messages::agent::{DiskFacts, DiskPoint};
@@ -42,6 +42,7 @@ impl ReplicaStore {
         self.begin_point(point, &[DiskFacts { name: name.clone(), size }])?;
         let mut writer = self.writer(point, name)?;
         self.copy_changes(&mut writer, &image, path)?;
+        writer.keep_allocation(&allocation::of(&image).map_err(failed)?)?;
         writer.finish()?;
         let (checksum, _) = sparse::checksum(&image).map_err(failed)?;
         Ok(DiskPoint { name: name.clone(), size, checksum, manifest: Digest::default() })

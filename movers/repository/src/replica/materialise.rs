@@ -52,6 +52,9 @@ impl ReplicaStore {
             delta::apply(&self.io, &mut reader, &image, part)?;
             reader.whole()?;
         }
+        if let Some(allocation) = self.kept_allocation(&self.allocation_path(target, &disk.name), disk.size.0)? {
+            self.io.conform(&image, part, &allocation)?;
+        }
         self.prove_image(disk, &image, part)?;
         self.io.sync(&image, part)
     }

@@ -6,14 +6,14 @@
 
 use crate::io::Io;
 use crate::{Error, Result, Store};
-use farshore_format::{DigestMap, ReplicaPoint};
+use farshore_format::{Allocation, DigestMap, ReplicaPoint};
 use farshore_schemas::ids::{DiskName, PointId};
 use farshore_schemas::messages::agent::DiskPoint;
 use farshore_schemas::units::ByteCount;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 mod absorb;
@@ -151,6 +151,24 @@ impl ReplicaStore {
 
     fn open_digests_path(&self, disk: &DiskName) -> PathBuf {
         self.open_folder().join(format!("{disk}.digests"))
+    }
+
+    fn open_allocation_path(&self, disk: &DiskName) -> PathBuf {
+        self.open_folder().join(format!("{disk}.allocation"))
+    }
+
+    fn allocation_path(&self, sealed: &Sealed, disk: &DiskName) -> PathBuf {
+        self.point_folder(sealed.number, &sealed.point.point).join(format!("{disk}.allocation"))
+    }
+
+    /// An allocation that was kept; none when there is none, or it is damaged: a disk must be had without it, too.
+    fn kept_allocation(&self, path: &Path, size: u64) -> Result<Option<Allocation>> {
+        let Some(bytes) = self.io.read(path)? else { return Ok(None) };
+        let decoded = Allocation::decode(&bytes, size);
+        if let Err(error) = &decoded {
+            tracing::warn!(path = %path.display(), %error, "a disk is made without the space that its source had set aside");
+        }
+        Ok(decoded.ok())
     }
 
     fn point_folder(&self, number: u64, point: &PointId) -> PathBuf {

@@ -59,6 +59,7 @@ impl ReplicaStore {
         }
         let (path, journal) = (self.raw_path(&disk.name), self.journal_path(&disk.name));
         self.io.remove_file(&self.open_digests_path(&disk.name))?;
+        self.io.remove_file(&self.open_allocation_path(&disk.name))?;
         if disk.was.is_none() {
             self.io.remove_file(&path)?;
             return self.io.sync_folder(&self.root.join("newest"));

@@ -124,6 +124,7 @@ impl ReplicaStore {
         let Some(open) = &chain.open else { return Ok(()) };
         let number = open.begun.number;
         let previous = chain.points.iter().rev().find(|sealed| sealed.number < number);
+        let sealed = chain.points.iter().find(|sealed| sealed.number == number);
         let folder = self.open_folder();
         for name in self.io.names(&folder)? {
             let parse = |name: &str| DiskName::parse(name).map_err(|error| self.io.damage(&folder.join(name), error));
@@ -131,7 +132,14 @@ impl ReplicaStore {
                 self.io.rename(&folder.join(&name), &self.delta_path(previous, &parse(disk)?))?;
             } else if let Some(disk) = name.strip_suffix(".digests") {
                 self.io.rename(&folder.join(&name), &self.digests_path(&parse(disk)?))?;
+            } else if let Some(disk) = name.strip_suffix(".allocation")
+                && let Some(sealed) = sealed
+            {
+                self.io.rename(&folder.join(&name), &self.allocation_path(sealed, &parse(disk)?))?;
             }
+        }
+        if let Some(sealed) = sealed {
+            self.io.sync_folder(&self.point_folder(number, &sealed.point.point))?;
         }
         if let Some(previous) = previous {
             self.io.sync_folder(&self.point_folder(previous.number, &previous.point.point))?;

@@ -3,7 +3,7 @@
 use super::delta::{BlockSet, DeltaFile};
 use super::{BlockContent, FinishedDisk, ReplicaStore};
 use crate::{Error, Result, sparse};
-use farshore_format::{BLOCK, blocks_in, is_zero};
+use farshore_format::{Allocation, BLOCK, blocks_in, is_zero};
 use farshore_schemas::ids::{Digest, DiskName, PointId};
 use farshore_schemas::messages::agent::DiskPoint;
 use farshore_schemas::units::ByteCount;
@@ -181,13 +181,30 @@ impl DiskWriter {
         self.store.io.sync(&self.raw, &self.path)
     }
 
+    /// Keeps which blocks take space at the source, for disks that are made from this point. Blocks that the disk has not
+    /// make it none.
+    ///
+    /// # Errors
+    /// [`Error::BadBlock`], [`Error::Full`], [`Error::Sync`], or what the disk says.
+    pub fn keep_allocation(&self, allocation: &Allocation) -> Result<()> {
+        if !allocation.fits(self.size) {
+            return Err(self.bad_block(allocation.runs().last().map_or(0, |last| last.end() - 1)));
+        }
+        self.store.io.place_durable(&self.store.open_allocation_path(&self.disk), &allocation.encode())
+    }
+
     /// Ends the disk: everything durable, the journal complete, and the whole disk read back for its checksum, so that the
-    /// proof is about what is there.
+    /// proof is about what is there. The disk takes the space that the source's does, where that was told.
     ///
     /// # Errors
     /// [`Error::Full`], [`Error::Sync`], or what the disk says.
     pub fn finish(mut self) -> Result<FinishedDisk> {
-        self.flush()?;
+        self.write_batch()?;
+        let (io, path) = (&self.store.io, self.store.open_allocation_path(&self.disk));
+        if let Some(allocation) = self.store.kept_allocation(&path, self.size)? {
+            io.conform(&self.raw, &self.path, &allocation)?;
+        }
+        io.sync(&self.raw, &self.path)?;
         if let Some(journal) = self.journal.take() {
             journal.file.complete()?;
         }

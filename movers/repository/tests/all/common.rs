@@ -1,6 +1,6 @@
 //! Names, small disks and broken disks for the tests.
 
-use farshore_format::{CHUNK, DiskManifest, PointManifest, ReplicaPoint, checksum, encode_chunk};
+use farshore_format::{Allocation, CHUNK, DiskManifest, PointManifest, ReplicaPoint, checksum, encode_chunk};
 use farshore_repository::{BlockContent, Faults, Op, ReplicaStore, Repository};
 use farshore_schemas::ids::{Digest, DiskName, Lineage, Name, PointId, SiteName, VmName, VmRef};
 use farshore_schemas::messages::agent::{DiskFacts, DiskPoint};
@@ -50,7 +50,7 @@ pub(crate) fn store_disk(
         chunks.push(chunk.id);
     }
     let size = ByteCount(content.len() as u64);
-    let manifest = DiskManifest { size, checksum: checksum(content), chunks };
+    let manifest = DiskManifest { size, checksum: checksum(content), chunks, allocation: Allocation::default() };
     let digest = repository.put_disk_manifest(&manifest)?;
     Ok(DiskPoint { name: disk(disk_name), size, checksum: manifest.checksum, manifest: digest })
 }

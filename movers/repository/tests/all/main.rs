@@ -1,6 +1,8 @@
 //! What the two stores promise, one module per promise.
 
 #[cfg(test)]
+mod allocation;
+#[cfg(test)]
 mod common;
 #[cfg(test)]
 mod replica;
