@@ -8,7 +8,7 @@ use crate::metrics::Metrics;
 use crate::pool::Pool;
 use crate::received;
 use crate::record_log::{Opened, RecordLog};
-use crate::shared::{Receiving, Shared, Tables};
+use crate::shared::{Kept, Receiving, Shared, Tables};
 use crate::tls::Secrets;
 use farshore_bus::{Bus, Subscription};
 use farshore_schemas::envelope::Sender;
@@ -223,7 +223,9 @@ impl Parts {
             bus,
             ended: Box::new(move |task, outcomes| {
                 // When the engine is gone the task has not ended: it goes on at the next start.
-                let _ = sender.send(Input::Ended(task, outcomes));
+                let (keeper, kept) = mpsc::channel();
+                let _ = sender.send(Input::Ended(task, outcomes, keeper));
+                Kept(kept)
             }),
             tables: Mutex::new(Tables { receiving, ..Tables::default() }),
             open_repositories: Mutex::default(),
@@ -252,6 +254,7 @@ impl Parts {
             inputs: outlet,
             waiting: waiting.clone(),
             running,
+            unkept: Vec::new(),
             log_folder,
         };
         let (tell, ended) = oneshot::channel();

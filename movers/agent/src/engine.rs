@@ -19,7 +19,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// Inputs that become durable together.
@@ -31,8 +31,8 @@ const SWEEP_EVERY: Duration = Duration::from_secs(1);
 pub(crate) enum Input {
     /// From the bus. How many of these wait is counted, and bounded where they are put in.
     Wire(Box<Wire>),
-    /// From a runner.
-    Ended(TaskId, Vec<Outcome>),
+    /// From a runner, with whom to tell once it is durable.
+    Ended(TaskId, Vec<Outcome>, Sender<()>),
     /// Stop, and leave everything as it is.
     Close,
 }
@@ -59,6 +59,8 @@ pub(crate) struct Engine {
     /// Wires that wait in `inputs`.
     pub(crate) waiting: Arc<AtomicUsize>,
     pub(crate) running: BTreeMap<TaskId, Arc<Stop>>,
+    /// Whom to tell that the ends taken since the last append are durable.
+    pub(crate) unkept: Vec<Sender<()>>,
     pub(crate) log_folder: PathBuf,
 }
 
@@ -123,8 +125,9 @@ impl Engine {
                 self.waiting.fetch_sub(1, Ordering::SeqCst);
                 self.table.receive(*wire, now())
             }
-            Input::Ended(task, outcomes) => {
+            Input::Ended(task, outcomes, keeper) => {
                 self.running.remove(&task);
+                self.unkept.push(keeper);
                 self.shared.metrics.add_ended(1);
                 self.table.ended(&task, outcomes, now())
             }
@@ -158,6 +161,10 @@ impl Engine {
             }
         }
         self.log.append(&records)?;
+        for keeper in self.unkept.drain(..) {
+            // Most runners do not wait for it.
+            let _ = keeper.send(());
+        }
         if !records.is_empty() {
             self.shared.tables().accesses.clone_from(self.table.accesses());
         }

@@ -2,7 +2,7 @@
 //! epochs, who may come in, and which stores are open. Nothing here is remembered over a restart; the task table is.
 
 use crate::metrics::Metrics;
-use crate::stop::Stop;
+use crate::stop::{Stop, Told};
 use crate::task::{TaskError, TaskResult, failure, image_failure};
 use crate::tls::Secrets;
 use farshore_bus::Bus;
@@ -14,8 +14,9 @@ use farshore_schemas::messages::agent::{Failure, Order, Outcome};
 use farshore_schemas::messages::host::Driver;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// A receiving task that waits for its sender, has one, or is done.
 pub(crate) struct Receiving {
@@ -36,6 +37,24 @@ pub(crate) enum Phase {
     Done { at: Instant, checksum: Digest, written: u64 },
 }
 
+/// Tells when the end of a task is durable.
+pub(crate) struct Kept(pub(crate) Receiver<()>);
+
+impl Kept {
+    /// Waits until it is, or until the agent closes; whether it is. A task whose end is not kept has not ended.
+    pub(crate) fn wait(&self, stop: &Stop) -> bool {
+        loop {
+            match self.0.recv_timeout(Duration::from_millis(100)) {
+                Ok(()) => return true,
+                Err(RecvTimeoutError::Disconnected) => return false,
+                // The engine joins whoever waits here, so it cannot be waited for once it closes.
+                Err(RecvTimeoutError::Timeout) if stop.told() == Some(Told::Closing) => return false,
+                Err(RecvTimeoutError::Timeout) => {}
+            }
+        }
+    }
+}
+
 /// What changes.
 #[derive(Default)]
 pub(crate) struct Tables {
@@ -54,8 +73,8 @@ pub(crate) struct Shared {
     pub(crate) secrets: Secrets,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) bus: Arc<dyn Bus>,
-    /// Tells the engine that a task has ended.
-    pub(crate) ended: Box<dyn Fn(TaskId, Vec<Outcome>) + Send + Sync>,
+    /// Tells the engine that a task has ended; whoever must know that this is kept waits for it.
+    pub(crate) ended: Box<dyn Fn(TaskId, Vec<Outcome>) -> Kept + Send + Sync>,
     pub(crate) tables: Mutex<Tables>,
     pub(crate) open_repositories: Mutex<BTreeMap<Name, Arc<Repository>>>,
     pub(crate) open_replicas: Mutex<BTreeMap<PathBuf, Arc<ReplicaStore>>>,
