@@ -10,14 +10,20 @@ use crate::stop::{Stop, Told};
 use crate::task::failure;
 use farshore_schemas::messages::agent::{Failure, Outcome};
 use rustls::ServerConfig;
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-/// Connections served at once; more are closed at once and counted.
+/// Connections served at once, of peers that are known; more are closed at once and counted.
 const MOST: usize = 64;
+/// Connections at once whose peer has not said who it is. Apart from those that are served, so that nobody who only holds
+/// connections open keeps a known peer out.
+const GREETING: usize = 64;
+/// Of these, from one address: the others' peers get in while one address fills its share.
+const GREETING_FROM_ONE: usize = 16;
 /// How long a receiving task waits for its sender before it fails.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(15 * 60);
 
@@ -34,6 +40,60 @@ struct Door {
     config: Arc<ServerConfig>,
     stop: Arc<Stop>,
     inside: AtomicUsize,
+    /// Connections that are in their greeting, by where they come from.
+    greeting: Mutex<BTreeMap<IpAddr, usize>>,
+}
+
+/// A connection's place among those in their greeting, as long as this lives.
+struct Greeting {
+    door: Arc<Door>,
+    from: IpAddr,
+}
+
+impl Drop for Greeting {
+    fn drop(&mut self) {
+        let mut greeting = self.door.greeting();
+        if let Some(count) = greeting.get_mut(&self.from) {
+            *count -= 1;
+            if *count == 0 {
+                greeting.remove(&self.from);
+            }
+        }
+    }
+}
+
+/// A connection's place among those that are served, as long as this lives.
+struct Inside<'a>(&'a Door);
+
+impl Drop for Inside<'_> {
+    fn drop(&mut self) {
+        self.0.inside.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+impl Door {
+    fn greeting(&self) -> MutexGuard<'_, BTreeMap<IpAddr, usize>> {
+        self.greeting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn greet(self: &Arc<Self>, from: IpAddr) -> Option<Greeting> {
+        let mut greeting = self.greeting();
+        let room = greeting.values().sum::<usize>() < GREETING;
+        let count = greeting.entry(from).or_default();
+        if !room || *count >= GREETING_FROM_ONE {
+            if *count == 0 {
+                greeting.remove(&from);
+            }
+            return None;
+        }
+        *count += 1;
+        Some(Greeting { door: self.clone(), from })
+    }
+
+    fn enter(&self) -> Option<Inside<'_>> {
+        let inside = Inside(self);
+        (self.inside.fetch_add(1, Ordering::SeqCst) < MOST).then_some(inside)
+    }
 }
 
 impl Listener {
@@ -45,7 +105,13 @@ impl Listener {
         let address = listener.local_addr()?;
         let stop = Arc::new(Stop::default());
         let connections: Arc<Mutex<Vec<JoinHandle<()>>>> = Arc::default();
-        let door = Arc::new(Door { shared: shared.clone(), config, stop: stop.clone(), inside: AtomicUsize::new(0) });
+        let door = Arc::new(Door {
+            shared: shared.clone(),
+            config,
+            stop: stop.clone(),
+            inside: AtomicUsize::new(0),
+            greeting: Mutex::default(),
+        });
         let threads = connections.clone();
         let thread =
             std::thread::Builder::new().name("data-listen".into()).spawn(move || listen(&door, &listener, &threads))?;
@@ -71,8 +137,8 @@ fn listen(door: &Arc<Door>, listener: &TcpListener, threads: &Mutex<Vec<JoinHand
         if door.stop.told().is_some() {
             return;
         }
-        let socket = match accepted {
-            Ok((socket, _)) => socket,
+        let (socket, from) = match accepted {
+            Ok((socket, from)) => (socket, from.ip()),
             Err(error) => {
                 // Out of descriptors, most likely: it gets better when connections end.
                 tracing::warn!(%error, "a data channel could not be accepted");
@@ -84,33 +150,28 @@ fn listen(door: &Arc<Door>, listener: &TcpListener, threads: &Mutex<Vec<JoinHand
         };
         let mut threads = threads.lock().unwrap_or_else(PoisonError::into_inner);
         threads.retain(|thread| !thread.is_finished());
-        if door.inside.fetch_add(1, Ordering::SeqCst) >= MOST {
-            door.inside.fetch_sub(1, Ordering::SeqCst);
+        let Some(greeting) = door.greet(from) else {
             door.shared.metrics.add_crowded_out(1);
             continue;
-        }
+        };
         let inside = door.clone();
         let spawned = std::thread::Builder::new().name("data-serve".into()).spawn(move || {
-            let served = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| serve(&inside, socket)));
+            let served = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| serve(&inside, socket, greeting)));
             if served.is_err() {
                 tracing::error!("serving a data channel panicked; the channel was closed");
             }
-            inside.inside.fetch_sub(1, Ordering::SeqCst);
         });
         match spawned {
             Ok(thread) => threads.push(thread),
-            Err(_) => {
-                door.inside.fetch_sub(1, Ordering::SeqCst);
-                door.shared.metrics.add_crowded_out(1);
-            }
+            Err(_) => door.shared.metrics.add_crowded_out(1),
         }
     }
 }
 
-fn serve(door: &Door, socket: TcpStream) {
+fn serve(door: &Door, socket: TcpStream, greeting: Greeting) {
     let shared = &door.shared;
     let from = socket.peer_addr().map(|address| address.to_string()).unwrap_or_default();
-    match converse(door, socket) {
+    match converse(door, socket, greeting) {
         Ok(()) | Err(LinkError::Closed | LinkError::Idle) => {}
         Err(error @ (LinkError::Handshake(_) | LinkError::TooLong(_) | LinkError::Garbage(_))) => {
             shared.metrics.add_garbage(1);
@@ -122,7 +183,7 @@ fn serve(door: &Door, socket: TcpStream) {
     }
 }
 
-fn converse(door: &Door, socket: TcpStream) -> Result<(), LinkError> {
+fn converse(door: &Door, socket: TcpStream, greeting: Greeting) -> Result<(), LinkError> {
     let shared = &door.shared;
     let mut link = Link::accept(door.config.clone(), socket, &shared.metrics, &door.stop)?;
     if !shared.expects(&link.peer()) {
@@ -132,6 +193,11 @@ fn converse(door: &Door, socket: TcpStream) -> Result<(), LinkError> {
     }
     let hello: Hello = link.receive()?;
     link.greeted()?;
+    drop(greeting);
+    let Some(_inside) = door.enter() else {
+        shared.metrics.add_crowded_out(1);
+        return Ok(());
+    };
     shared.metrics.add_accepted(1);
     if hello.version != VERSION {
         let message = format!("the other end speaks version {} of the data channel, this one {VERSION}", hello.version);

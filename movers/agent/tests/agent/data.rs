@@ -20,7 +20,7 @@ pub(crate) struct World {
     pub(crate) hq: Arc<Control>,
     pub(crate) dr: Arc<Control>,
     pub(crate) source: Agent,
-    repository: Agent,
+    pub(crate) repository: Agent,
     pub(crate) target: Agent,
     pub(crate) image: PathBuf,
 }

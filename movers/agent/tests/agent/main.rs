@@ -1,6 +1,8 @@
 //! Whole agents in one process, over the in-process bus and real sockets.
 
 #[cfg(test)]
+mod crowd;
+#[cfg(test)]
 mod data;
 #[cfg(test)]
 mod memory;
