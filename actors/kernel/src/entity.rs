@@ -99,7 +99,7 @@ pub trait Entity {
 /// A new actor of a kind, in its default state. None for parties that have no decider.
 pub fn new_entity(id: &EntityId) -> Option<Box<dyn Entity>> {
     fn cell<D: Decider>(id: &EntityId) -> Option<Box<dyn Entity>> {
-        Some(Box::new(Cell::<D> { id: id.clone(), actor_seq: 0, marks: BTreeMap::new(), state: D::State::default() }))
+        Some(entity_with_rules::<D>(id))
     }
     match id.kind {
         Kind::Site => cell::<site::Site>(id),
@@ -113,6 +113,11 @@ pub fn new_entity(id: &EntityId) -> Option<Box<dyn Entity>> {
         Kind::Plan => cell::<plan::PlanActor>(id),
         Kind::Agent | Kind::Api => None,
     }
+}
+
+/// A new actor with rules of the caller's choice: how tests put rules that are wrong in the place of right ones.
+pub fn entity_with_rules<D: Decider>(id: &EntityId) -> Box<dyn Entity> {
+    Box::new(Cell::<D> { id: id.clone(), actor_seq: 0, marks: BTreeMap::new(), state: D::State::default() })
 }
 
 /// The one implementation, for each decider.

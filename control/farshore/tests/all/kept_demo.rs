@@ -1,12 +1,11 @@
 //! `farshore demo --keep`, and everything that the logs that it leaves must show.
 
+use crate::altered_rules;
 use crate::site::{Site, refuses_to_start};
 use crate::support::{STEPS, demo, farshore, nothing_panicked, processes, steps, text, tree};
 use farshore_kernel::entity::Memory;
-use farshore_kernel::site::Site as Actors;
 use farshore_log::{GROUP_ALIGN, LogReader, ReadLog, View};
 use farshore_schemas::codec;
-use farshore_schemas::ids::{Seq, SiteName};
 use std::fs;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
@@ -132,40 +131,7 @@ fn an_altered_view_is_seen(site: &Path) {
     said.refused(21, &["FS-LOG-VIEW-DIFFERS", "log rebuild", &right]);
     farshore(&["log", "rebuild", "--data", text(site)]).good();
     assert_eq!(state_of(site), right);
-    one_event_folded_otherwise_gives_another_state(&reader, &right);
-}
-
-/// An `evolve` in which one line is wrong folds one event to something else: as if that event had said something else.
-fn one_event_folded_otherwise_gives_another_state(reader: &LogReader, right: &str) {
-    assert_eq!(fold_without(reader, None), right);
-    let mut last: std::collections::BTreeMap<String, Seq> = std::collections::BTreeMap::new();
-    let nothing = codec::encode(&Vec::<()>::new());
-    let mut frames = reader.frames_from(Seq(1)).unwrap();
-    while let Some(stored) = frames.next().unwrap() {
-        let section = stored.raw.events_section().unwrap();
-        if section.events != nothing {
-            last.insert(section.actor.kind.to_string(), stored.seq());
-        }
-    }
-    assert!(last.len() >= 7, "the demo moves actors of most kinds: {last:?}");
-    for (kind, seq) in last {
-        assert_ne!(fold_without(reader, Some(seq)), right, "the last event of a {kind} changes nothing");
-    }
-}
-
-/// The state hash over a log of which the events of one frame are not folded.
-fn fold_without(reader: &LogReader, left_out: Option<Seq>) -> String {
-    let site = SiteName::parse("dr").unwrap();
-    let mut actors = Actors::new(&site, reader.lineage());
-    let mut frames = reader.frames_from(Seq(1)).unwrap();
-    while let Some(stored) = frames.next().unwrap() {
-        let mut section = stored.raw.events_section().unwrap();
-        if left_out == Some(stored.seq()) {
-            section.events = codec::encode(&Vec::<()>::new());
-        }
-        actors.entity_mut(&section.actor).unwrap().fold(&section).unwrap();
-    }
-    actors.state_hash().to_string()
+    altered_rules::each_line_left_out_of_an_evolve_gives_another_state(&reader, &right);
 }
 
 /// A data folder with a copy of a site's log and nothing else.

@@ -1,6 +1,7 @@
 //! The program as its users meet it: real processes, real disks, exit codes and messages.
 #![allow(clippy::unwrap_used, reason = "a helper that fails is a failed test")]
 
+mod altered_rules;
 mod bad_input;
 mod from_images;
 mod garbage;
