@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """Reads a farshore event log and prints each frame as a line of JSON.
 
-Written from docs/formats/log.md alone, as a second implementation: it checks every crc and the hash chain, and stops at
-the first damage with exit code 1, naming file, offset and seq. Python 3.11, standard library; sealed segments need the
+Written from docs/formats/log.md alone, as a second implementation: it checks every crc, the hash chain and
+every baseline, and stops at the first damage with exit code 1, naming file, offset and seq. Python 3.11, standard library; sealed segments need the
 zstandard package or the zstd command.
 
 usage: read_log.py PATH [--from SEQ] [--quiet]
@@ -10,6 +10,7 @@ PATH is a site's data folder, its log folder, or one sealed segment or export.
 """
 
 import argparse
+import hashlib
 import json
 import os
 import re
@@ -112,6 +113,65 @@ def blake3(data):
     chaining, words, _, length, flags = tree_output(data, 0)
     # The root has counter 0 in its first 64 bytes of output.
     return struct.pack("<8I", *compress(chaining, words, 0, length, flags | ROOT))
+
+
+# Ed25519, verification only (RFC 8032, section 5.1) --------------------------------------------------------------------
+
+PRIME = 2**255 - 19
+ORDER_OF_BASE = 2**252 + 27742317777372353535851937790883648493
+CURVE_D = -121665 * pow(121666, -1, PRIME) % PRIME
+ROOT_OF_MINUS_1 = pow(2, (PRIME - 1) // 4, PRIME)
+
+
+def point_add(one, two):
+    a = (one[1] - one[0]) * (two[1] - two[0]) % PRIME
+    b = (one[1] + one[0]) * (two[1] + two[0]) % PRIME
+    c = 2 * one[3] * two[3] * CURVE_D % PRIME
+    d = 2 * one[2] * two[2] % PRIME
+    e, f, g, h = b - a, d - c, d + c, b + a
+    return e * f % PRIME, g * h % PRIME, f * g % PRIME, e * h % PRIME
+
+
+def point_times(factor, point):
+    result = (0, 1, 1, 0)
+    while factor:
+        if factor & 1:
+            result = point_add(result, point)
+        point = point_add(point, point)
+        factor >>= 1
+    return result
+
+
+def point_of(raw):
+    """The point that 32 bytes stand for; none when there is no such point."""
+    y = int.from_bytes(raw, "little")
+    sign, y = y >> 255, y & (1 << 255) - 1
+    if y >= PRIME:
+        return None
+    square = (y * y - 1) * pow(CURVE_D * y * y + 1, -1, PRIME) % PRIME
+    x = pow(square, (PRIME + 3) // 8, PRIME)
+    if (x * x - square) % PRIME:
+        x = x * ROOT_OF_MINUS_1 % PRIME
+    if (x * x - square) % PRIME or x == 0 and sign:
+        return None
+    if x & 1 != sign:
+        x = PRIME - x
+    return x, y, 1, x * y % PRIME
+
+
+BASE_POINT = point_of((4 * pow(5, -1, PRIME) % PRIME).to_bytes(32, "little"))
+
+
+def has_signed(key, message, signature):
+    point, commitment = point_of(key), point_of(signature[:32])
+    scalar = int.from_bytes(signature[32:], "little")
+    if point is None or commitment is None or scalar >= ORDER_OF_BASE:
+        return False
+    digest = hashlib.sha512(signature[:32] + key + message).digest()
+    challenge = int.from_bytes(digest, "little") % ORDER_OF_BASE
+    left = point_times(scalar, BASE_POINT)
+    right = point_add(commitment, point_times(challenge, point))
+    return not ((left[0] * right[2] - right[0] * left[2]) % PRIME or (left[1] * right[2] - right[1] * left[2]) % PRIME)
 
 
 # MessagePack ----------------------------------------------------------------------------------------------------------
@@ -434,7 +494,7 @@ def unzstd(packed, raw_len):
 
 # The log --------------------------------------------------------------------------------------------------------------
 
-def find_segments(path):
+def find_segments(path, note):
     """(first seq, file) of each segment, the sealed form where there are both."""
     log = os.path.join(path, "log") if os.path.isdir(os.path.join(path, "log")) else path
     found = {}
@@ -446,15 +506,68 @@ def find_segments(path):
                 found[first] = os.path.join(log, name)
     if not found:
         sys.exit(f"there is no event log in {path}")
-    baselines = [int(name[5:]) for name in os.listdir(log) if re.fullmatch(r"base-\d{20}", name)]
+    keys = trusted_keys(os.path.join(os.path.dirname(os.path.abspath(log)), "site-keys"))
+    baselines = {}
+    for name in sorted(os.listdir(log)):
+        if re.fullmatch(r"base-\d{20}", name):
+            file, seq = os.path.join(log, name), int(name[5:])
+            head, site, signer = baseline(file, seq)
+            if signer in keys:
+                baselines[seq] = (file, head, site)
+            else:
+                note(f"{file}: not used, its signer is not listed in site-keys")
     return sorted(found.items()), baselines
+
+
+def trusted_keys(path):
+    try:
+        with open(path, encoding="ascii") as lines:
+            return {bytes.fromhex(line.strip()) for line in lines if re.fullmatch(r"[0-9a-f]{64}\s*", line)}
+    except FileNotFoundError:
+        return set()
+
+
+def baseline(file, seq):
+    """(frame hash, site tag, signer) of a baseline."""
+    with open(file, "rb") as handle:
+        data = handle.read()
+    body, rest = data[:-128], data[-128:]
+    if len(body) < 88 or body[:8] != b"FSBASE01":
+        raise Damage(file, 0, seq, "it is no baseline")
+    digest, signer, signature = rest[:32], rest[32:64], rest[64:]
+    if blake3(body) != digest:
+        raise Damage(file, len(body), seq, "the baseline's hash does not match")
+    if not has_signed(signer, b"farshore baseline 1" + digest, signature):
+        raise Damage(file, len(body) + 32, seq, "the baseline's signature does not match")
+    named, count = struct.unpack_from("<Q", body, 24)[0], struct.unpack_from("<Q", body, 80)[0]
+    if named != seq:
+        raise Damage(file, 24, seq, "the file's name and the baseline disagree on the seq")
+    at, parts = 88, 0
+    while at < len(body):
+        if at + 8 > len(body) or at + 8 + struct.unpack_from("<Q", body, at)[0] > len(body):
+            raise Damage(file, at, seq, "an entry of the baseline is cut short")
+        at, parts = at + 8 + struct.unpack_from("<Q", body, at)[0], parts + 1
+    if parts != 2 * count:
+        raise Damage(file, 80, seq, "the baseline holds another number of entries than it says")
+    return body[32:64], body[64:80], signer
+
+
+def begins(file, header, baselines):
+    """Whether a log may begin with this segment; if not, the first frame that is missed."""
+    if header["first"] == 1:
+        return
+    for seq, (_, head, _) in baselines.items():
+        if seq >= header["first"] or seq + 1 == header["first"] and head == header["previous"]:
+            return
+    missed = max(baselines, default=0) + 1
+    raise Damage(file, 0, missed, f"frames from seq {missed} on are missing before this file")
 
 
 def frames(path, note):
     if os.path.isfile(path):
-        segments, baselines, single = [(None, path)], [], True
+        segments, baselines, single = [(None, path)], {}, True
     else:
-        segments, baselines = find_segments(path)
+        segments, baselines = find_segments(path, note)
         single = False
     before = None
     site = None
@@ -464,8 +577,8 @@ def frames(path, note):
         header = segment_header(file, data, first)
         if header["form"] != (2 if file.endswith(".sealed") or single else 1):
             raise Damage(file, 10, header["first"], "the file's name and its form disagree")
-        if before is None and not single and header["first"] != 1 and not any(b + 1 >= header["first"] for b in baselines):
-            raise Damage(file, 0, 1, "frames from seq 1 on are missing before this file")
+        if before is None and not single:
+            begins(file, header, baselines)
         if before is not None:
             if header["first"] != before.next:
                 raise Damage(file, 0, before.next, f"it begins with seq {header['first']} where {before.next} is next")
@@ -479,8 +592,12 @@ def frames(path, note):
         for item in read:
             if isinstance(item, Chain):
                 before = item
-            else:
-                yield item
+                continue
+            if item["seq"] in baselines:
+                held, head, tag = baselines[item["seq"]]
+                if head.hex() != item["hash"] or tag != blake3(site.encode())[:16]:
+                    raise Damage(held, 32, item["seq"], "the baseline is of another history")
+            yield item
 
 
 def main():

@@ -126,12 +126,13 @@ pub(crate) fn follows(before: &Segment, header: &SegmentHeader, file: &SegmentFi
 
 /// Whether a log may begin with this segment: at seq 1, or where a baseline stands for what was archived.
 pub(crate) fn begins(dir: &Path, header: &SegmentHeader, file: &SegmentFile) -> Result<(), LogError> {
-    let missing = header.first != Seq(1) && !baseline::stands_for(dir, header)?;
-    if missing {
-        let kind = ProblemKind::Missing { expected: Seq(1) };
-        return Err(Problem::at(&file.path, 0, Seq(1), kind).into());
+    if header.first == Seq(1) {
+        return Ok(());
     }
-    Ok(())
+    match baseline::stands_for(dir, header)? {
+        Ok(()) => Ok(()),
+        Err(expected) => Err(Problem::at(&file.path, 0, expected, ProblemKind::Missing { expected }).into()),
+    }
 }
 
 /// Takes out plain files whose sealed twin is there, once the twin is proved whole.

@@ -5,6 +5,7 @@
 //! What frames mean is not known here: this crate checks their crcs, order, lineage and chain, and keeps them.
 
 mod append;
+mod archive;
 mod baseline;
 mod catalog;
 mod chain;
@@ -15,6 +16,7 @@ mod folder;
 mod group;
 mod header;
 mod hint;
+mod keys;
 mod log;
 mod memory;
 mod plain;
@@ -28,13 +30,17 @@ mod verify;
 mod view;
 
 pub use append::QUEUE;
-pub use baseline::{Baseline, Ignored, newest as newest_baseline};
+pub use archive::{Archived, archive};
+pub use baseline::{
+    Baseline, Held, Ignored, Unfit, baselines, newest as newest_baseline, put_aside as put_baseline_aside,
+};
 pub use disk::{Disk, RealDisk, SegmentFile};
 pub use error::{LogError, Problem, ProblemKind, SeqRange};
 pub use export::{Export, export};
 pub use group::{GROUP_ALIGN, GROUP_HEADER_LEN, GROUP_MAGIC, GroupHeader, MAX_GROUP, MIN_PADDING, PADDING};
 pub use header::{Form, SEGMENT_HEADER_LEN, SEGMENT_MAGIC, SEGMENT_VERSION, SegmentHeader};
-pub use log::{LogOptions, Lost, Opened, SegmentLog};
+pub use keys::{PublicKey, SiteKey};
+pub use log::{LogOptions, Lost, OnSealed, Opened, SegmentLog};
 pub use memory::{MemoryLog, MemoryStore};
 pub use read::{Frames, LogReader, ReadLog, StoredFrame};
 pub use recover::Recovered;

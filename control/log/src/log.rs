@@ -19,6 +19,9 @@ use std::fs::{self, File, OpenOptions, TryLockError};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+/// Called with a segment's last seq when it is sealed, on the thread that seals: it must not wait.
+pub type OnSealed = Arc<dyn Fn(Seq) + Send + Sync>;
+
 /// How a log is opened.
 #[derive(Clone)]
 pub struct LogOptions {
@@ -35,6 +38,8 @@ pub struct LogOptions {
     pub check_sealed_bytes: u64,
     /// The file system; tests put one here that fails.
     pub disk: Arc<dyn Disk>,
+    /// Who is told of sealed segments.
+    pub on_sealed: Option<OnSealed>,
 }
 
 impl LogOptions {
@@ -47,6 +52,7 @@ impl LogOptions {
             layout: Layout::default(),
             check_sealed_bytes: 256 << 20,
             disk: Arc::new(RealDisk),
+            on_sealed: None,
         }
     }
 }
@@ -133,7 +139,7 @@ impl SegmentLog {
             layout: options.layout,
         };
         let open = last_segment(&maker, &catalog, tail, lineage)?;
-        let sealer = Sealer::start();
+        let sealer = Sealer::start(options.on_sealed.clone());
         catalog
             .segments
             .iter()
@@ -185,7 +191,10 @@ fn lock(dir: &Path) -> Result<File, LogError> {
 fn clear_leftovers(log: &Path, catalog: &Catalog) -> Result<(), LogError> {
     let unnamed = folder::names(log)?
         .into_iter()
-        .filter(|name| name.starts_with("seg-") && (name.ends_with(".new") || name.ends_with(".tmp")))
+        .filter(|name| {
+            (name.starts_with("seg-") || name.starts_with("base-"))
+                && (name.ends_with(".new") || name.ends_with(".tmp"))
+        })
         .map(|name| log.join(name));
     let doomed: Vec<PathBuf> = unnamed.chain(catalog.leftover.iter().cloned()).collect();
     for path in &doomed {

@@ -259,6 +259,11 @@ impl LogReader {
         Ok(LogReader::up_to(dir, first.header.first, catalog.tail, catalog.lineage))
     }
 
+    /// The data folder.
+    pub fn dir(&self) -> &Path {
+        self.log.parent().unwrap_or(Path::new("."))
+    }
+
     pub(crate) fn up_to(dir: &Path, first: Seq, tail: (Seq, Digest), lineage: Lineage) -> LogReader {
         LogReader { log: log_dir(dir), first, tail, lineage }
     }

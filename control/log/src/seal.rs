@@ -6,6 +6,7 @@ use crate::disk::sync_dir;
 use crate::error::{LogError, Problem, ProblemKind};
 use crate::folder::segment_path;
 use crate::header::Form;
+use crate::log::OnSealed;
 use crate::scan::scan;
 use crate::sealed::SealedWriter;
 use farshore_schemas::ids::Seq;
@@ -21,12 +22,16 @@ pub(crate) struct Sealer {
 }
 
 impl Sealer {
-    pub(crate) fn start() -> Sealer {
+    pub(crate) fn start(on_sealed: Option<OnSealed>) -> Sealer {
         let (queue, jobs) = channel::<(PathBuf, Seq)>();
         let work = move || {
             for (path, first) in jobs {
-                if let Err(error) = seal(&path, first) {
-                    tracing::warn!(segment = %path.display(), %error, "a full segment was not sealed; it stays as it is");
+                match (seal(&path, first), &on_sealed) {
+                    (Ok(last), Some(on_sealed)) => on_sealed(last),
+                    (Ok(_), None) => {}
+                    (Err(error), _) => {
+                        tracing::warn!(segment = %path.display(), %error, "a full segment was not sealed; it stays as it is");
+                    }
                 }
             }
         };
@@ -58,11 +63,11 @@ impl Sealer {
     }
 }
 
-/// Seals one segment.
+/// Seals one segment and says which frame is its last.
 ///
 /// # Errors
 /// [`LogError`]; the plain segment is then still there.
-pub(crate) fn seal(plain: &Path, first: Seq) -> Result<(), LogError> {
+pub(crate) fn seal(plain: &Path, first: Seq) -> Result<Seq, LogError> {
     let log = plain.parent().unwrap_or(Path::new("."));
     let bytes = fs::read(plain).map_err(LogError::io("read", plain))?;
     let mut places = Vec::new();
@@ -84,5 +89,6 @@ pub(crate) fn seal(plain: &Path, first: Seq) -> Result<(), LogError> {
         sync_dir(log)
     };
     write().map_err(LogError::io("write", &target))?;
-    fs::remove_file(plain).and_then(|()| sync_dir(log)).map_err(LogError::io("remove", plain))
+    fs::remove_file(plain).and_then(|()| sync_dir(log)).map_err(LogError::io("remove", plain))?;
+    Ok(scan.tail.0)
 }

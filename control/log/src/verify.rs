@@ -1,6 +1,7 @@
 //! Checks every byte of a log: headers, groups, padding, frames, chain, sealed blocks, trailers, file hashes. Goes on
 //! with the next file after a problem, so that the report shows how far damage reaches.
 
+use crate::baseline::{self, Ignored, Unfit};
 use crate::catalog::{Segment, begins, follows};
 use crate::chain::{Chain, frame_hash};
 use crate::error::{LogError, Problem, ProblemKind};
@@ -8,6 +9,7 @@ use crate::folder::{self, SegmentFile, log_dir};
 use crate::header::Form;
 use crate::hint;
 use crate::log::Lost;
+use crate::read::LogReader;
 use crate::scan::scan;
 use crate::sealed::SealedFile;
 use farshore_schemas::frame::RawFrame;
@@ -30,12 +32,25 @@ pub struct Report {
     pub problems: Vec<Problem>,
     /// Acknowledged frames that are not there.
     pub lost: Option<Lost>,
+    /// Baselines that are whole, signed by the site, and fit the frames.
+    pub baselines: u64,
+    /// Those that are not.
+    pub unfit: Vec<Ignored>,
 }
 
 impl Report {
-    /// Whether every byte is as it was written and nothing acknowledged is missing.
+    /// Whether every byte is as it was written and nothing acknowledged is missing. A whole baseline that somebody unknown
+    /// signed is never used, but no damage: the list of keys may not have come along with a copy.
     pub fn is_clean(&self) -> bool {
-        self.problems.is_empty() && self.lost.is_none()
+        self.problems.is_empty() && self.lost.is_none() && self.wrong_baselines().next().is_none()
+    }
+
+    /// Baselines that are damaged or belong to another history.
+    pub fn wrong_baselines(&self) -> impl Iterator<Item = &Ignored> {
+        self.unfit.iter().filter(|baseline| match baseline.why {
+            Unfit::Damaged(_) | Unfit::Misfit(_) => true,
+            Unfit::Untrusted(_) | Unfit::Archived(_) => false,
+        })
     }
 }
 
@@ -84,7 +99,21 @@ pub fn verify(dir: &Path) -> Result<Report, LogError> {
         let is_lost = acknowledged > report.last && reached;
         is_lost.then_some(Lost { kept: report.last, acknowledged })
     });
+    check_baselines(dir, &mut report)?;
     Ok(report)
+}
+
+/// Reads every baseline; those of a log without damage are held against its frames.
+fn check_baselines(dir: &Path, report: &mut Report) -> Result<(), LogError> {
+    let sound = report.problems.iter().all(|problem| problem.kind == ProblemKind::Torn);
+    let found = if sound { baseline::baselines(dir, &LogReader::open(dir)?)? } else { baseline::all(dir)? };
+    for held in found {
+        match held.read {
+            Ok(_) => report.baselines += 1,
+            Err(why) => report.unfit.push(Ignored { path: held.path, why }),
+        }
+    }
+    Ok(())
 }
 
 /// Stands for a damaged segment before `next`, whose frames cannot be vouched for: it ends where `next` begins.

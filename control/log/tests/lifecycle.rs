@@ -1,16 +1,12 @@
-//! Rotation, sealing, baselines, export, and a disk that fails at any call.
+//! Rotation, sealing, export, and a disk that fails at any call.
 #![allow(clippy::unwrap_used, reason = "a helper that fails is a failed test")]
 
 mod common;
 
 use common::{LINEAGE, Maker, SMALL, append, append_each, make, open, options, read_all, segment_files};
-use farshore_log::{
-    Baseline, Disk, Export, LogError, LogReader, ReadLog, RealDisk, SegmentFile, SegmentLog, export, newest_baseline,
-    verify,
-};
+use farshore_log::{Disk, Export, LogError, LogReader, ReadLog, RealDisk, SegmentFile, SegmentLog, export, verify};
 use farshore_runtime::log_port::{EventLog, LogFailure};
-use farshore_schemas::ids::{Digest, Lineage, Seq};
-use std::collections::BTreeMap;
+use farshore_schemas::ids::{Lineage, Seq};
 use std::fs;
 use std::io;
 use std::path::Path;
@@ -116,59 +112,6 @@ fn an_export_over_two_lineages_is_refused() {
     assert!(matches!(refused, LogError::TwoLineages { at: Seq(4) }), "{refused}");
     export(&opened.log.reader(), Seq(4), Seq(6), &file).unwrap();
     assert_eq!(read_all(&Export::open(&file).unwrap(), Seq(4)).len(), 3);
-}
-
-fn baseline(reader: &LogReader, seq: Seq) -> Baseline {
-    let entries: BTreeMap<String, Vec<u8>> =
-        [("entity/host/a".to_owned(), vec![1, 2, 3]), ("entity/job/b".to_owned(), Vec::new())].into();
-    let head = reader.frame_hash(seq).unwrap().unwrap();
-    Baseline { lineage: LINEAGE, seq, head, entries }
-}
-
-#[test]
-fn the_newest_baseline_that_fits_is_used_and_the_others_are_named() {
-    let dir = tempfile::tempdir().unwrap();
-    make(dir.path(), SMALL, 40);
-    let reader = LogReader::open(dir.path()).unwrap();
-    assert_eq!(newest_baseline(dir.path(), &reader).unwrap(), (None, Vec::new()));
-    let old = baseline(&reader, Seq(10));
-    old.write(dir.path()).unwrap();
-    let newer = baseline(&reader, Seq(20));
-    let path = newer.write(dir.path()).unwrap();
-    let forked = Baseline { head: Digest([5; 32]), ..baseline(&reader, Seq(30)) };
-    forked.write(dir.path()).unwrap();
-    let (found, ignored) = newest_baseline(dir.path(), &reader).unwrap();
-    assert_eq!(found.as_ref(), Some(&newer));
-    assert_eq!(ignored.len(), 1);
-    assert!(ignored[0].why.contains("another hash"), "{ignored:?}");
-    let good = fs::read(&path).unwrap();
-    for at in 0..good.len() {
-        let mut bad = good.clone();
-        bad[at] ^= 0x40;
-        fs::write(&path, &bad).unwrap();
-        let (found, ignored) = newest_baseline(dir.path(), &reader).unwrap();
-        assert_eq!(found.as_ref(), Some(&old), "a flip at {at} was not found");
-        assert_eq!(ignored.len(), 2);
-        fs::write(&path, &bad[..at]).unwrap();
-        assert_eq!(newest_baseline(dir.path(), &reader).unwrap().0.as_ref(), Some(&old), "cut at {at}");
-    }
-}
-
-#[test]
-fn archived_segments_may_be_gone_when_a_baseline_stands_for_them() {
-    let dir = tempfile::tempdir().unwrap();
-    make(dir.path(), SMALL, 40);
-    let reader = LogReader::open(dir.path()).unwrap();
-    let files = segment_files(dir.path());
-    let second: u64 = files[1].file_stem().unwrap().to_str().unwrap()[4..].parse().unwrap();
-    baseline(&reader, Seq(second - 1)).write(dir.path()).unwrap();
-    fs::remove_file(&files[0]).unwrap();
-    assert!(verify(dir.path()).unwrap().is_clean());
-    let opened = open(dir.path(), SMALL);
-    let reader = opened.log.reader();
-    assert_eq!(reader.first(), Seq(second));
-    assert_eq!(newest_baseline(dir.path(), &reader).unwrap().0.map(|found| found.seq), Some(Seq(second - 1)));
-    assert!(matches!(reader.frames_from(Seq(1)), Err(LogError::NotHere { .. })));
 }
 
 /// A disk whose n-th call fails, and every one after it: counts down over all files.

@@ -5,8 +5,9 @@
 mod common;
 
 use common::{Maker, append_each, make, open, segment_files};
-use farshore_log::{Layout, export};
+use farshore_log::{Baseline, Layout, ReadLog, SiteKey, export};
 use farshore_schemas::ids::{Lineage, Seq};
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
@@ -101,4 +102,47 @@ fn the_python_reader_says_when_the_tail_is_torn() {
     assert_eq!(output.status.code(), Some(3));
     assert!(String::from_utf8_lossy(&output.stderr).contains("seq 6: the tail is torn"));
     assert!(String::from_utf8_lossy(&output.stdout).contains("\"frames\": 5"));
+}
+
+#[test]
+fn the_python_reader_checks_baselines() {
+    let dir = tempfile::tempdir().unwrap();
+    make(dir.path(), LAYOUT, 40);
+    let reader = farshore_log::LogReader::open(dir.path()).unwrap();
+    let key = SiteKey::open_or_make(dir.path()).unwrap();
+    let files = segment_files(dir.path());
+    let second: u64 = files[1].file_stem().unwrap().to_str().unwrap()[4..].parse().unwrap();
+    let entries: BTreeMap<String, Vec<u8>> = [("entity/job/b".to_owned(), vec![7; 2000])].into();
+    let head = reader.frame_hash(Seq(second - 1)).unwrap().unwrap();
+    let baseline = Baseline::new(&common::site(), common::LINEAGE, (Seq(second - 1), head), entries);
+    let path = baseline.write(dir.path(), &key).unwrap();
+    let said = |code: i32, words: &str| {
+        let output = read_log(&["--quiet"], dir.path());
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(code), "{said}");
+        assert!(said.contains(words), "{words:?} in {said:?}");
+    };
+    said(0, "");
+    let good = fs::read(&path).unwrap();
+    for (back, words) in [(good.len() - 30, "hash"), (1, "signature"), (80, "signature"), (good.len(), "no baseline")] {
+        let mut bad = good.clone();
+        bad[good.len() - back] ^= 1;
+        fs::write(&path, &bad).unwrap();
+        said(1, words);
+    }
+    fs::write(&path, &good).unwrap();
+    // It stands for the first segment, as long as its signer is known.
+    fs::remove_file(&files[0]).unwrap();
+    said(0, "");
+    fs::remove_file(dir.path().join("site-keys")).unwrap();
+    said(1, "frames from seq 1 on are missing");
+    fs::remove_file(&path).unwrap();
+    said(1, "frames from seq 1 on are missing");
+    // Another history.
+    let (dir, other) =
+        (tempfile::tempdir().unwrap(), Baseline { head: farshore_schemas::ids::Digest([1; 32]), ..baseline });
+    make(dir.path(), LAYOUT, 40);
+    other.write(dir.path(), &SiteKey::open_or_make(dir.path()).unwrap()).unwrap();
+    let output = read_log(&["--quiet"], dir.path());
+    assert!(String::from_utf8_lossy(&output.stderr).contains("another history"), "{output:?}");
 }

@@ -1,5 +1,6 @@
 //! One site on this machine: its data folder, its log and view opened and folded, its control, API and agent started.
 
+pub(crate) mod baseline;
 pub(crate) mod data;
 pub(crate) mod open;
 pub(crate) mod run;

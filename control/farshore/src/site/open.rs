@@ -1,6 +1,7 @@
 //! Opens a site's log and view and folds them into actors: at start, for the log verbs, and to rebuild one actor.
 
 use crate::failure::Failure;
+use crate::site::baseline::{self, Nearest};
 use crate::site::data::DataFolder;
 use farshore_kernel::entity::{Memory, new_entity};
 use farshore_kernel::sequencer::{Sequencer, SequencerMemory};
@@ -10,7 +11,8 @@ use farshore_runtime::Opened;
 use farshore_runtime::ports::{Rebuild, SEQUENCER_KEY, ViewBatch, ViewSink, entity_key};
 use farshore_schemas::codec;
 use farshore_schemas::frame::genesis_hash;
-use farshore_schemas::ids::{EntityId, Lineage, Seq, SiteName};
+use farshore_schemas::ids::{Digest, EntityId, Lineage, Seq, SiteName};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// What a start has to say to the operator.
@@ -24,7 +26,8 @@ pub(crate) fn open(
     renew: Option<String>,
 ) -> Result<(Opened, StartNotes), Failure> {
     let mut notes = StartNotes::default();
-    let options = LogOptions::new(&folder.path, site, Lineage(rand::random()));
+    let mut options = LogOptions::new(&folder.path, site, Lineage(rand::random()));
+    options.on_sealed = Some(baseline::after_each_segment(&folder.path, site));
     let opened = SegmentLog::open(&options).map_err(|error| Failure::log(&error))?;
     if let Some(recovered) = &opened.recovered {
         notes.0.push(recovered.to_string());
@@ -36,12 +39,12 @@ pub(crate) fn open(
     }
     let reader = opened.log.reader();
     let (folded, view) = fold_with_view(folder, site, &reader, &mut notes)?;
-    let rebuild = rebuild_from(reader, site);
+    let rebuild = rebuild_from(&reader, site);
     let renew = renew.filter(|_| !opened.created).map(|why| (Lineage(rand::random()), why));
     Ok((Opened { site: folded, log: Box::new(opened.log), view: Box::new(StoredView(view)), rebuild, renew }, notes))
 }
 
-/// The actors from the view and the frames after it; from the whole log when the view cannot be used.
+/// The actors from the view and the frames after it; when the view cannot be used, from the newest baseline, or the whole log.
 fn fold_with_view(
     folder: &DataFolder,
     site: &SiteName,
@@ -67,7 +70,7 @@ fn fold_with_view(
             view
         }
     };
-    let folded = fold_all(reader, site, None, Depth::Outbox)?;
+    let folded = baseline::shortest(reader, site, &mut notes.0)?;
     fill(&view, &folded);
     Ok((folded, view))
 }
@@ -78,19 +81,32 @@ pub(crate) fn fill(view: &View, site: &Site) {
     if seq == Seq(0) {
         return;
     }
-    let mut changes: Vec<(String, Option<Vec<u8>>)> =
-        site.entities().map(|entity| (entity_key(entity.id()), Some(codec::encode(&entity.memory())))).collect();
-    changes.push((SEQUENCER_KEY.to_owned(), Some(codec::encode(&site.sequencer.memory()))));
+    let changes = entries(site).into_iter().map(|(key, value)| (key, Some(value))).collect();
     view.apply(seq, hash, changes);
     view.flush();
 }
 
+/// What a view and a baseline hold of a site.
+pub(crate) fn entries(site: &Site) -> BTreeMap<String, Vec<u8>> {
+    let memories = site.entities().map(|entity| (entity_key(entity.id()), codec::encode(&entity.memory())));
+    let sequencer = (SEQUENCER_KEY.to_owned(), codec::encode(&site.sequencer.memory()));
+    memories.chain([sequencer]).collect()
+}
+
 /// The actors as a view holds them.
 pub(crate) fn site_from_view(view: &View, name: &SiteName) -> Result<Site, String> {
-    let mut entries = view.entries()?;
+    site_from_entries(view.entries()?, name, view.opened_at())
+}
+
+/// The actors from the entries of a view or a baseline that stands at a frame.
+pub(crate) fn site_from_entries(
+    mut entries: BTreeMap<String, Vec<u8>>,
+    name: &SiteName,
+    at: (Seq, Digest),
+) -> Result<Site, String> {
     let sequencer = entries.remove(SEQUENCER_KEY).ok_or("it has no sequencer")?;
     let memory: SequencerMemory = codec::decode_checked(&sequencer).map_err(|error| error.to_string())?;
-    if (memory.last, memory.chain) != view.opened_at() {
+    if (memory.last, memory.chain) != at {
         return Err("its sequencer stands at another frame".to_owned());
     }
     let memories: Result<Vec<Memory>, _> = entries.values().map(|value| codec::decode_checked(value)).collect();
@@ -103,7 +119,8 @@ pub(crate) fn fold_on(site: &mut Site, reader: &LogReader, depth: Depth) -> Resu
     fold_until(site, reader, reader.tail().0, depth)
 }
 
-fn fold_until(site: &mut Site, reader: &LogReader, until: Seq, depth: Depth) -> Result<(), Failure> {
+/// Folds the frames after what a site has, up to one.
+pub(crate) fn fold_until(site: &mut Site, reader: &LogReader, until: Seq, depth: Depth) -> Result<(), Failure> {
     let from = site.sequencer.tail().0.next();
     if from > until {
         return Ok(());
@@ -124,10 +141,11 @@ pub(crate) fn fold_failure(error: &farshore_kernel::site::FoldError) -> Failure 
         .with(crate::failure::Exit::Mismatch)
 }
 
-/// The actors folded from the first frame, up to `until` (all without).
+/// The actors folded from the first frame, up to `until` (all without); where the first frames were archived, from a baseline.
 pub(crate) fn fold_all(reader: &LogReader, site: &SiteName, until: Option<Seq>, depth: Depth) -> Result<Site, Failure> {
-    let mut folded = Site::new(site, first_lineage(reader)?);
-    fold_until(&mut folded, reader, until.unwrap_or(reader.tail().0), depth)?;
+    let until = until.unwrap_or(reader.tail().0);
+    let mut folded = baseline::beginning(reader, site, until)?;
+    fold_until(&mut folded, reader, until, depth)?;
     Ok(folded)
 }
 
@@ -144,11 +162,26 @@ pub(crate) fn first_lineage(reader: &LogReader) -> Result<Lineage, Failure> {
 }
 
 /// Folds one actor from the log, for the runtime.
-fn rebuild_from(reader: LogReader, site: &SiteName) -> Rebuild {
-    let site = site.clone();
+fn rebuild_from(reader: &LogReader, site: &SiteName) -> Rebuild {
+    let (dir, site) = (reader.dir().to_owned(), site.clone());
     Arc::new(move |id: &EntityId, until: Seq| {
         let mut entity = new_entity(id).ok_or_else(|| format!("{id} at {site} has no decider"))?;
-        let mut frames = reader.frames_from(Seq(1)).map_err(|error| error.to_string())?;
+        // The log has grown since it was opened.
+        let reader = LogReader::open(&dir).map_err(|error| error.to_string())?;
+        if reader.tail().0 < until {
+            return Err(format!("the log on disk ends at frame {}, before frame {until}", reader.tail().0));
+        }
+        let nearest = Nearest::find(&reader, &site, until).map_err(|failure| failure.to_string())?;
+        let from = match nearest.site {
+            Some(at_baseline) => {
+                if let Some(known) = at_baseline.entity(id) {
+                    entity.load(&known.memory()).map_err(|error| error.to_string())?;
+                }
+                at_baseline.sequencer.tail().0.next()
+            }
+            None => Seq(1),
+        };
+        let mut frames = reader.frames_from(from).map_err(|error| error.to_string())?;
         while let Some(stored) = frames.next().map_err(|error| error.to_string())? {
             if stored.seq() > until {
                 break;

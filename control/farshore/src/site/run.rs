@@ -2,6 +2,7 @@
 
 use crate::cli::BusArgs;
 use crate::failure::{Exit, Failure};
+use crate::site::baseline;
 use crate::site::data::{ApiPlace, DataFolder};
 use crate::site::open;
 use farshore_api::server::{Server, serve};
@@ -9,7 +10,7 @@ use farshore_bus::{Announcement, Bus, LocalBus, NatsBus, NatsOptions, Service, S
 use farshore_runtime::handle::{ControlHandle, FinalState};
 use farshore_runtime::ports::WallClock;
 use farshore_runtime::{Options, start};
-use farshore_schemas::ids::SiteName;
+use farshore_schemas::ids::{Seq, SiteName};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -115,7 +116,7 @@ impl Control {
         Ok(Control { handle, api, notes, is_new, folder, _announced: announced })
     }
 
-    /// Stops the API, waits for the disk, and keeps what was in memory.
+    /// Stops the API, waits for the disk, and keeps what was in memory, with a baseline for the next start.
     pub(crate) async fn stop(self) -> Result<FinalState, Failure> {
         self.folder.withdraw_api();
         self.api.stop().await;
@@ -123,6 +124,24 @@ impl Control {
         let state = state
             .map_err(|why| Failure::new("FS-CONTROL-HALTED", why, "see the alarms above and docs/guides/log.md"))?;
         self.folder.keep_final_state(&state)?;
+        let (folder, at) = (self.folder.clone(), state.clone());
+        let written = tokio::task::spawn_blocking(move || keep_baseline(&folder, &at)).await;
+        written.map_err(|error| Failure::defect(&error))??;
         Ok(state)
+    }
+}
+
+/// Writes a baseline at the end, once the log's fold has come to the state that was in memory. Without one the next start takes
+/// longer: a disk that is full does not make a clean end a failed one.
+fn keep_baseline(folder: &DataFolder, state: &FinalState) -> Result<(), Failure> {
+    if state.seq == Seq(0) {
+        return Ok(());
+    }
+    match baseline::write(&folder.reader()?, &state.site, state.seq, Some(state.state)) {
+        Err(failure) if failure.code == "FS-LOG-IO" => {
+            tracing::warn!(%failure, "no baseline was written");
+            Ok(())
+        }
+        written => written.map(drop),
     }
 }

@@ -3,8 +3,10 @@
 use crate::cli::{LogVerb, Output};
 use crate::failure::{Exit, Failure};
 use crate::output::{hint, rows, say, structured, time};
+use crate::site::baseline::{beginning, fold_comparing};
 use crate::site::data::DataFolder;
-use crate::site::open::{fill, first_lineage, fold_all, fold_failure, fold_on, site_from_view};
+use crate::site::open::{fill, fold_all, fold_failure, fold_on, site_from_view};
+use crate::verbs::baseline;
 use farshore_api::json::{from_msgpack, hex};
 use farshore_kernel::redecide::{Difference, redecide};
 use farshore_kernel::site::{Depth, Site};
@@ -21,6 +23,9 @@ pub(crate) fn run(verb: LogVerb, output: Output, quiet: bool) -> Result<(), Fail
         LogVerb::Show { seq, at } => show(&DataFolder::at(&at.data), Seq(seq), output),
         LogVerb::Verify { at } => verify(&DataFolder::at(&at.data), output),
         LogVerb::Rebuild { at } => rebuild(&DataFolder::at(&at.data), output),
+        LogVerb::Baseline { at, list: true } => baseline::list(&DataFolder::at(&at.data), output),
+        LogVerb::Baseline { at, list: false } => baseline::write(&DataFolder::at(&at.data), output),
+        LogVerb::Archive { at, to } => baseline::move_away(&DataFolder::at(&at.data), &to, output),
         LogVerb::Hash { at } => hash(&DataFolder::at(&at.data), output),
         LogVerb::Export { at, from, to, file } => {
             let reader = DataFolder::at(&at.data).reader()?;
@@ -183,18 +188,32 @@ fn verify(folder: &DataFolder, output: Output) -> Result<(), Failure> {
     let report = farshore_log::verify(&folder.path).map_err(|error| Failure::log(&error))?;
     let lost = report.lost.iter().map(ToString::to_string);
     let problems: Vec<String> = report.problems.iter().map(ToString::to_string).chain(lost).collect();
-    let shown =
-        json!({ "files": report.files, "frames": report.frames, "clean": report.is_clean(), "problems": problems });
+    let unfit = |baseline: &farshore_log::Ignored| format!("{}: {}", baseline.path.display(), baseline.why);
+    let shown = json!({
+        "files": report.files, "frames": report.frames, "first": report.first.0, "baselines": report.baselines,
+        "clean": report.is_clean(), "problems": problems, "unusedBaselines": report.unfit.iter().map(unfit).collect::<Vec<_>>(),
+    });
     if !structured(output, &shown)? {
         say(&format!(
-            "{} files, {} frames: {}",
+            "{} files, {} frames, {} baselines: {}",
             report.files,
             report.frames,
+            report.baselines,
             if report.is_clean() { "clean" } else { "NOT CLEAN" }
         ));
+        if report.first > Seq(1) {
+            say(&format!("the log begins at frame {}: a baseline stands for those before it", report.first));
+        }
+        report.unfit.iter().for_each(|baseline| say(&format!("not used: {}", unfit(baseline))));
     }
     if report.is_clean() {
         return Ok(());
+    }
+    if report.problems.is_empty() && report.lost.is_none() {
+        let wrong: Vec<String> = report.wrong_baselines().map(unfit).collect();
+        let advice =
+            "the segments are sound; move the file away, a start does without it as long as no frame is missing";
+        return Err(Failure::new("FS-LOG-BASELINE", wrong.join("\n  "), advice).with(Exit::Mismatch));
     }
     if report.lost.is_none()
         && report.problems.iter().all(|problem| matches!(problem.kind, farshore_log::ProblemKind::Torn))
@@ -211,7 +230,7 @@ fn rebuild(folder: &DataFolder, output: Output) -> Result<(), Failure> {
     let name = folder.known_site()?;
     let options = farshore_log::LogOptions::new(&folder.path, &name, farshore_schemas::ids::Lineage::default());
     let opened = farshore_log::SegmentLog::open(&options).map_err(|error| Failure::log(&error))?;
-    let site = fold_all(&opened.log.reader(), &name, None, Depth::Outbox)?;
+    let (site, compared) = fold_comparing(&opened.log.reader(), &name)?;
     let view = View::rebuild(&folder.path).map_err(|error| Failure::log(&error))?;
     fill(&view, &site);
     if let Some(why) = view.failure() {
@@ -221,10 +240,10 @@ fn rebuild(folder: &DataFolder, output: Output) -> Result<(), Failure> {
             "check the disk and try again",
         ));
     }
-    let shown = json!({ "site": name.to_string(), "seq": site.sequencer.tail().0.0, "actors": site.entities().count(), "state": site.state_hash().to_string() });
+    let shown = json!({ "site": name.to_string(), "seq": site.sequencer.tail().0.0, "actors": site.entities().count(), "state": site.state_hash().to_string(), "baselines": compared });
     if !structured(output, &shown)? {
         say(&format!(
-            "the view of {} is rebuilt: frame {}, {} actors",
+            "the view of {} is rebuilt: frame {}, {} actors, {compared} baselines agree",
             shown["site"].as_str().unwrap_or_default(),
             shown["seq"],
             shown["actors"]
@@ -289,16 +308,17 @@ fn replay(folder: &DataFolder, check: bool, until: Option<Seq>, output: Output) 
         let site = fold_all(&reader, &name, until, Depth::Outbox)?;
         return show_state(&site, output);
     }
-    let mut site = Site::new(&name, first_lineage(&reader)?);
+    let mut site = beginning(&reader, &name, until.unwrap_or(reader.tail().0))?;
+    let begun = site.sequencer.tail().0;
     let mut differences: Vec<Difference> = Vec::new();
-    let mut frames = reader.frames_from(Seq(1)).map_err(|error| Failure::log(&error))?;
+    let mut frames = reader.frames_from(begun.next()).map_err(|error| Failure::log(&error))?;
     while let Some(stored) = frames.next().map_err(|error| Failure::log(&error))? {
         if until.is_some_and(|until| stored.seq() > until) {
             break;
         }
         differences.extend(redecide(&mut site, &stored.raw, stored.hash()).map_err(|error| fold_failure(&error))?);
     }
-    let decided = site.sequencer.tail().0;
+    let decided = Seq(site.sequencer.tail().0.0 - begun.0);
     let defects = differences.iter().filter(|difference| difference.same_core).count();
     let shown = json!({ "site": name.to_string(), "frames": decided.0, "differences": differences });
     if !structured(output, &shown)? {

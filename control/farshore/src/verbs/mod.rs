@@ -1,5 +1,6 @@
 //! The command line's verbs.
 
+pub(crate) mod baseline;
 pub(crate) mod doctor;
 pub(crate) mod drive;
 pub(crate) mod get;

@@ -3,6 +3,7 @@
 
 mod altered_rules;
 mod bad_input;
+mod baselines;
 mod from_images;
 mod garbage;
 mod kept_demo;
