@@ -1,8 +1,10 @@
 //! The HTTP API of one site (`/api/v1`, loopback, token), its probes and metrics, and the resources that operators write.
 
+mod folders;
 pub mod guard;
 pub mod json;
 pub mod metrics;
 pub mod operator;
+mod progress;
 pub mod resources;
 pub mod server;

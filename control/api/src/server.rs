@@ -4,18 +4,18 @@
 use crate::guard::{Guard, TurnedAway};
 use crate::json::from_msgpack;
 use crate::metrics::Metrics;
-use crate::{operator, resources};
+use crate::{folders, operator, progress, resources};
 use actix_web::body::BoxBody;
 use actix_web::dev::{ServerHandle, ServiceRequest, ServiceResponse};
 use actix_web::middleware::{Next, from_fn};
 use actix_web::{App, HttpRequest, HttpResponse, HttpServer, web};
 use farshore_kernel::entity::Memory;
 use farshore_runtime::handle::{Answer, ControlHandle, NoAnswer};
-use farshore_schemas::envelope::Wire;
 use farshore_schemas::ids::{EntityId, Kind, Name};
 use farshore_schemas::messages::Message;
 use serde::{Deserialize, Serialize};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::path::{Path, PathBuf};
 
 /// Bytes of a request's body.
 const MAX_BODY: usize = resources::MAX_BYTES + 1024;
@@ -63,6 +63,8 @@ pub enum ServeError {
 struct Shared {
     control: ControlHandle,
     metrics: Metrics,
+    /// The site's data folder.
+    data: PathBuf,
 }
 
 /// A server that runs.
@@ -79,17 +81,18 @@ impl Server {
     }
 }
 
-/// Starts the server on loopback; port 0 takes any that is free. Must be called inside a tokio runtime.
+/// Starts the server on loopback; port 0 takes any that is free. Must be called inside a tokio runtime. `data` is the
+/// site's data folder, which no host may have.
 ///
 /// # Errors
 /// [`ServeError`].
-pub fn serve(control: ControlHandle, port: u16, token: &str) -> Result<Server, ServeError> {
+pub fn serve(control: ControlHandle, port: u16, token: &str, data: &Path) -> Result<Server, ServeError> {
     let wanted = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
     let taken = |error: std::io::Error| ServeError::Port { address: wanted, why: error.to_string() };
     let listener = TcpListener::bind(wanted).map_err(taken)?;
     let address = listener.local_addr().map_err(taken)?;
     let guard = Guard::new(token, address.port());
-    let shared = web::Data::new(Shared { control, metrics: Metrics::new()? });
+    let shared = web::Data::new(Shared { control, metrics: Metrics::new()?, data: data.to_owned() });
     let server = HttpServer::new(move || {
         let guard = guard.clone();
         App::new()
@@ -126,7 +129,7 @@ fn routes(config: &mut web::ServiceConfig) {
         .route("/resources/{kind}/{name}", web::get().to(show))
         .route("/resources/{kind}/{name}", web::delete().to(delete))
         .route("/commands/{kind}/{name}", web::post().to(command))
-        .route("/progress", web::get().to(progress));
+        .route("/progress", web::get().to(|shared: web::Data<Shared>| async move { progress::lines(&shared.control) }));
 }
 
 async fn admit(
@@ -233,6 +236,9 @@ async fn apply(shared: web::Data<Shared>, request: HttpRequest, body: web::Bytes
             "apply it to that site, or correct the name; nothing was applied",
         ));
     }
+    if let Err(refused) = folders_free(&shared, wanted.iter().map(|one| (&one.id, &one.message))).await {
+        return *refused;
+    }
     let mut applied = Vec::with_capacity(wanted.len());
     for resource in wanted {
         match send(&shared, &request, &resource.id, resource.message).await {
@@ -241,6 +247,17 @@ async fn apply(shared: web::Data<Shared>, request: HttpRequest, body: web::Bytes
         }
     }
     HttpResponse::Ok().json(applied)
+}
+
+/// Refuses definitions of hosts whose folder another host or the site itself has.
+async fn folders_free<'a>(
+    shared: &Shared,
+    wanted: impl Iterator<Item = (&'a EntityId, &'a Message)>,
+) -> Result<(), Box<HttpResponse>> {
+    let hosts = shared.control.memories(Some(Kind::Host)).await.map_err(|why| Box::new(no_answer(&why)))?;
+    folders::check(wanted, folders::held(&hosts), &shared.data).map_err(|taken| {
+        Box::new(HttpResponse::Conflict().json(error(taken.code(), &taken.to_string(), taken.advice())))
+    })
 }
 
 async fn send(shared: &Shared, request: &HttpRequest, id: &EntityId, message: Message) -> Result<Applied, NoAnswer> {
@@ -358,27 +375,11 @@ async fn command(
     if !there && !operator::defines(&message) {
         return not_found(&id);
     }
+    if let Err(refused) = folders_free(&shared, std::iter::once((&id, &message))).await {
+        return *refused;
+    }
     match send(&shared, &request, &id, message).await {
         Ok(applied) => HttpResponse::Ok().json(applied),
         Err(why) => no_answer(&why),
     }
-}
-
-/// Progress of tasks as lines of JSON, as long as the client listens. Lossy, for eyes only.
-async fn progress(shared: web::Data<Shared>) -> HttpResponse {
-    let listening = shared.control.progress();
-    let lines = futures_util::stream::unfold(listening, |mut listening| async move {
-        loop {
-            match listening.recv().await {
-                Ok(Wire::Progress { task, done, total, note }) => {
-                    let line = serde_json::json!({ "task": task.to_string(), "owner": task.owner.to_string(), "done": done, "total": total, "note": note });
-                    return Some((Ok::<_, actix_web::Error>(web::Bytes::from(format!("{line}\n"))), listening));
-                }
-                Ok(Wire::Deliver(_) | Wire::Ack { .. } | Wire::Probe { .. } | Wire::Fork { .. }) => {}
-                Err(tokio::sync::broadcast::error::RecvError::Lagged(_)) => {}
-                Err(tokio::sync::broadcast::error::RecvError::Closed) => return None,
-            }
-        }
-    });
-    HttpResponse::Ok().content_type("application/x-ndjson").streaming(lines)
 }

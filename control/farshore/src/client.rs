@@ -76,6 +76,7 @@ fn failure(response: Response) -> Failure {
     let exit = match status {
         401 | 403 => Exit::Auth,
         404 => Exit::NotFound,
+        409 => Exit::Refused,
         429 => Exit::Busy,
         _ => Exit::Failed,
     };

@@ -96,7 +96,7 @@ impl Control {
             None => (Vec::new(), false),
         };
         let handle = handle.map_err(|why| Failure::coded(&why, "see above, mend it and start again"))?;
-        let api = match serve(handle.clone(), api_port, &folder.token()?) {
+        let api = match serve(handle.clone(), api_port, &folder.token()?, &folder.path) {
             Ok(api) => api,
             Err(error) => {
                 let _stopped = handle.shutdown().await;

@@ -66,6 +66,34 @@ fn yaml_that_is_wrong_is_refused_with_line_and_column_and_nothing_is_applied() {
 }
 
 #[test]
+fn a_host_is_refused_the_folder_of_another_host_and_the_data_of_the_site() {
+    let folder = tempfile::tempdir().unwrap();
+    let site = Site::up(&folder.path().join("data"), &[]);
+    let job = "apiVersion: farshore/v1\nkind: Job\nmetadata: {name: good}\nspec: {backup: {host: local, repository: local}}\n---\n";
+    until("the site's own host", || site.state("host", "local")["Defined"].is_object().then_some(()));
+    let data = site.folder.clone();
+    let wrong = [
+        (data.join("hosts/local"), "FS-HOST-FOLDER-TAKEN", "host local"),
+        (data.join("hosts/../hosts/local/"), "FS-HOST-FOLDER-TAKEN", "host local"),
+        (data.clone(), "FS-HOST-FOLDER-OURS", "its own data"),
+        (data.join("log"), "FS-HOST-FOLDER-OURS", "its own data"),
+    ];
+    for (wanted, code, why) in wrong {
+        let host = format!(
+            "{job}apiVersion: farshore/v1\nkind: Host\nmetadata: {{name: lab}}\nspec: {{mover: local, folder: {}}}\n",
+            text(&wanted)
+        );
+        let file = folder.path().join("wrong.yaml");
+        fs::write(&file, &host).unwrap();
+        let said = farshore(&["apply", "-f", text(&file), "--data", text(&site.folder)]);
+        said.refused(22, &[code, "host lab", why, "nothing was applied"]);
+        assert_eq!(site.state("host", "lab"), Value::Null);
+        assert_eq!(site.state("job", "good"), Value::Null, "nothing of a refused text is applied");
+    }
+    site.stop();
+}
+
+#[test]
 fn a_host_whose_folder_is_missing_says_so() {
     let folder = tempfile::tempdir().unwrap();
     let missing = folder.path().join("no/such/folder");
