@@ -14,6 +14,7 @@ mod digests;
 mod manifest;
 mod sealed;
 mod tree;
+pub mod v1;
 
 pub use allocation::{Allocation, BlockRun, MAX_RUNS};
 pub use block::{BLOCK, BlockDigest, ZERO_DIGEST, block_digest, blocks_in, is_zero};

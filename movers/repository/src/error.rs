@@ -90,6 +90,30 @@ pub enum Error {
         /// The owner's lineage.
         found: Lineage,
     },
+    /// It cannot be opened with what was given.
+    #[error("the repository at {} could not be unlocked: {why}", path.display())]
+    Key {
+        /// Its folder.
+        path: PathBuf,
+        /// Why not.
+        why: String,
+    },
+    /// There is no repository.
+    #[error("{} is not a repository", path.display())]
+    NotHere {
+        /// The folder.
+        path: PathBuf,
+    },
+    /// A disk could not be read or written.
+    #[error("the disk {} could not be {action}: {source}", path.display())]
+    Disk {
+        /// The image or device.
+        path: PathBuf,
+        /// What was tried, as a participle.
+        action: &'static str,
+        /// Why not.
+        source: std::io::Error,
+    },
     /// The folder holds other things.
     #[error("{} is not a {store} and not empty", path.display())]
     Foreign {
@@ -208,6 +232,19 @@ pub enum Error {
 }
 
 impl Error {
+    /// Of what is met before a store is open, and of the disks that it reads and writes.
+    fn opening_parts(&self) -> (Store, &'static str, &'static str, bool) {
+        if matches!(self, Error::Key { .. }) {
+            let advice =
+                "give the passphrase of one of its key slots; without one its content cannot be read by anybody";
+            (Store::Repository, "KEY", advice, false)
+        } else if matches!(self, Error::NotHere { .. }) {
+            (Store::Repository, "NOT-HERE", "look at the path, or make one with farshore repo init", false)
+        } else {
+            (Store::Repository, "DISK", "look at the disk and its rights, then try again", true)
+        }
+    }
+
     fn parts(&self) -> (Store, &'static str, &'static str, bool) {
         use Store::{Replica, Repository};
         match self {
@@ -231,6 +268,7 @@ impl Error {
             Error::Owner { .. } => {
                 (Repository, "OWNER", "use an empty folder, or adopt this one if its old owner is gone for good", false)
             }
+            Error::Key { .. } | Error::NotHere { .. } | Error::Disk { .. } => self.opening_parts(),
             Error::Foreign { store, .. } => (*store, "FOREIGN", "use an empty folder", false),
             Error::Position { .. } => (
                 Repository,

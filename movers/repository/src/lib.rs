@@ -13,6 +13,7 @@ mod io;
 mod replica;
 mod repository;
 pub mod sparse;
+pub mod v1;
 
 pub use error::{Error, Store};
 pub use io::{Faults, Op};

@@ -18,3 +18,5 @@ mod repository_faults;
 mod repository_prune;
 #[cfg(test)]
 mod sparse;
+#[cfg(test)]
+mod v1;

@@ -1,0 +1,153 @@
+//! The stored form of a record's content: one byte how (0 plain, 1 zstd, 2 lz4 block), then the bytes. Its plain length
+//! stands in the pack's directory and is known before it is unpacked, so that nothing longer is ever made.
+
+use super::cut::MAX_CHUNK;
+
+/// How hard to compress; a class, so that levels can change.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Compression {
+    /// Not at all.
+    None,
+    /// lz4.
+    Fast,
+    /// zstd level 1.
+    #[default]
+    Balanced,
+    /// zstd level 9.
+    High,
+}
+
+const PLAIN: u8 = 0;
+const ZSTD: u8 = 1;
+const LZ4: u8 = 2;
+
+/// Bytes looked at to tell whether content is worth compressing.
+const SAMPLES: usize = 8;
+const SAMPLE: usize = 128;
+
+/// Why stored bytes do not unpack.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum StoredError {
+    /// Empty, or packed in a way that is not known.
+    #[error("the record is packed in a way that is not known")]
+    How,
+    /// The content has another length than its directory says, or cannot be unpacked.
+    #[error("the record does not unpack to {length} bytes")]
+    Content {
+        /// Length in the directory.
+        length: usize,
+    },
+}
+
+/// Compresses; one for each thread, since it keeps its tables.
+pub struct Packer {
+    class: Compression,
+    zstd: zstd::bulk::Compressor<'static>,
+}
+
+impl std::fmt::Debug for Packer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Packer").field("class", &self.class).finish_non_exhaustive()
+    }
+}
+
+impl Packer {
+    /// A packer of this class.
+    pub fn new(class: Compression) -> Packer {
+        let level = match class {
+            Compression::None | Compression::Fast | Compression::Balanced => 1,
+            Compression::High => 9,
+        };
+        Packer { class, zstd: zstd::bulk::Compressor::new(level).expect("these levels are zstd's own") }
+    }
+
+    /// Appends the stored form of `content` to `out`.
+    pub fn pack(&mut self, content: &[u8], out: &mut Vec<u8>) {
+        let from = out.len();
+        if self.class != Compression::None && worth_it(content) {
+            let room = zstd::zstd_safe::compress_bound(content.len())
+                .max(lz4_flex::block::get_maximum_output_size(content.len()));
+            out.resize(from + 1 + room, 0);
+            let (how, length) = match self.class {
+                Compression::Fast => (LZ4, lz4_flex::block::compress_into(content, &mut out[from + 1..]).ok()),
+                Compression::None | Compression::Balanced | Compression::High => {
+                    (ZSTD, self.zstd.compress_to_buffer(content, &mut out[from + 1..]).ok())
+                }
+            };
+            // What does not shrink by a thirty-second is not worth unpacking again.
+            if let Some(length) = length.filter(|length| *length < content.len() - content.len() / 32) {
+                out[from] = how;
+                out.truncate(from + 1 + length);
+                return;
+            }
+            out.truncate(from);
+        }
+        out.push(PLAIN);
+        out.extend_from_slice(content);
+    }
+}
+
+/// A guess from a few bytes: whether they are not spread like noise.
+fn worth_it(content: &[u8]) -> bool {
+    if content.len() < SAMPLES * SAMPLE {
+        return content.len() > 64;
+    }
+    let mut counts = [0u16; 256];
+    let stride = content.len() / SAMPLES;
+    for sample in 0..SAMPLES {
+        content[sample * stride..][..SAMPLE].iter().for_each(|byte| counts[usize::from(*byte)] += 1);
+    }
+    // 1,024 even bytes give each value four times: squares sum to about 5,120 for noise, more for anything else.
+    let squares: u32 = counts.iter().map(|count| u32::from(*count) * u32::from(*count)).sum();
+    squares > 5_700
+}
+
+/// Unpacks; one for each thread.
+pub struct Unpacker {
+    zstd: zstd::bulk::Decompressor<'static>,
+}
+
+impl std::fmt::Debug for Unpacker {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Unpacker")
+    }
+}
+
+impl Default for Unpacker {
+    fn default() -> Self {
+        Unpacker { zstd: zstd::bulk::Decompressor::new().expect("zstd gives a context while there is memory") }
+    }
+}
+
+impl Unpacker {
+    /// Unpacks `stored` to exactly `length` bytes at the end of `out`.
+    ///
+    /// # Errors
+    /// [`StoredError`] for any other bytes; `out` is then as it was.
+    pub fn unpack(&mut self, stored: &[u8], length: usize, out: &mut Vec<u8>) -> Result<(), StoredError> {
+        let (how, body) = stored.split_first().ok_or(StoredError::How)?;
+        let wrong = StoredError::Content { length };
+        if length > MAX_CHUNK.max(super::tree::MAX_RECORD) {
+            return Err(wrong);
+        }
+        let from = out.len();
+        if *how == PLAIN {
+            if body.len() != length {
+                return Err(wrong);
+            }
+            out.extend_from_slice(body);
+            return Ok(());
+        }
+        out.resize(from + length, 0);
+        let unpacked = match *how {
+            ZSTD => self.zstd.decompress_to_buffer(body, &mut out[from..]).ok(),
+            LZ4 => lz4_flex::block::decompress_into(body, &mut out[from..]).ok(),
+            _ => None,
+        };
+        if unpacked == Some(length) {
+            return Ok(());
+        }
+        out.truncate(from);
+        Err(if matches!(*how, ZSTD | LZ4) { wrong } else { StoredError::How })
+    }
+}

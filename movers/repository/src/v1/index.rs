@@ -1,0 +1,288 @@
+//! The index as a whole: segments on disk, what was noted since, and the table of packs that are there. What it says is
+//! only where to look: a record proves itself when it is read.
+//!
+//! A segment holds the records of whole packs, so that a pack that is in a segment's table needs no second look, and a pack
+//! that is in none has its directory read when the repository is opened.
+
+use super::segment::{self, Segment};
+use super::{Repository, packs::plain_word};
+use crate::Result;
+use crate::io::Io;
+use farshore_format::v1::{ChunkId, DirectoryEntry, FileId, PACK_HEADER_LEN, Place};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::path::PathBuf;
+use std::sync::{PoisonError, RwLockReadGuard, RwLockWriteGuard};
+
+/// Records noted in memory before they become a segment: some 20 MiB.
+const NOTED: usize = 256 * 1024;
+/// Segments that are looked through at most.
+const SEGMENTS: usize = 8;
+
+#[derive(Debug)]
+pub(super) struct Index {
+    io: Io,
+    folder: PathBuf,
+    /// Every pack heard of in this opening, by number; none when it is gone.
+    packs: Vec<Option<FileId>>,
+    numbers: HashMap<FileId, u32>,
+    segments: Vec<Part>,
+    noted: BTreeMap<ChunkId, Place>,
+    next: u64,
+}
+
+/// A segment, and the numbers here of the packs in its table.
+#[derive(Debug)]
+struct Part {
+    segment: Segment,
+    packs: Vec<u32>,
+}
+
+impl Index {
+    pub(super) fn empty(io: Io, folder: PathBuf) -> Index {
+        Index {
+            io,
+            folder,
+            packs: Vec::new(),
+            numbers: HashMap::new(),
+            segments: Vec::new(),
+            noted: BTreeMap::new(),
+            next: 1,
+        }
+    }
+
+    fn number(&mut self, id: FileId) -> u32 {
+        if let Some(number) = self.numbers.get(&id) {
+            return *number;
+        }
+        let number = u32::try_from(self.packs.len()).expect("no disk holds four billion packs");
+        self.packs.push(Some(id));
+        self.numbers.insert(id, number);
+        number
+    }
+
+    pub(super) fn begin_pack(&mut self, id: FileId) -> u32 {
+        self.number(id)
+    }
+
+    /// Forgets a pack: nothing in it is found any more.
+    pub(super) fn drop_pack(&mut self, number: u32) {
+        if let Some(slot) = self.packs.get_mut(number as usize)
+            && let Some(id) = slot.take()
+        {
+            self.numbers.remove(&id);
+        }
+    }
+
+    pub(super) fn note(&mut self, places: &[(ChunkId, Place)]) {
+        self.noted.extend(places.iter().copied());
+    }
+
+    /// The records of a pack that was found in the folder.
+    pub(super) fn note_directory(&mut self, id: FileId, entries: &[DirectoryEntry]) {
+        let pack = self.number(id);
+        let mut offset = PACK_HEADER_LEN as u32;
+        for (number, entry) in (0u32..).zip(entries) {
+            let plain = plain_word(entry.kind, entry.plain as usize);
+            let place = Place { pack, number, offset, stored: entry.stored, plain };
+            // One that is found already may be in a better known pack, and is as good.
+            self.noted.entry(entry.id).or_insert(place);
+            offset = offset.saturating_add(entry.stored);
+        }
+    }
+
+    /// The id of a pack that is there.
+    pub(super) fn pack(&self, number: u32) -> Option<FileId> {
+        self.packs.get(number as usize).copied().flatten()
+    }
+
+    /// Every pack that is there.
+    pub(super) fn all_packs(&self) -> impl Iterator<Item = (u32, FileId)> {
+        (0u32..).zip(&self.packs).filter_map(|(number, id)| id.map(|id| (number, id)))
+    }
+
+    /// Where a record lies, in a pack that is there.
+    pub(super) fn find(&self, id: &ChunkId) -> Result<Option<Place>> {
+        if let Some(place) = self.noted.get(id)
+            && self.pack(place.pack).is_some()
+        {
+            return Ok(Some(*place));
+        }
+        for part in self.segments.iter().rev() {
+            if let Some(place) = part.segment.find(&self.io, id)? {
+                let pack = part.packs.get(place.pack as usize).copied();
+                if let Some(pack) = pack.filter(|pack| self.pack(*pack).is_some()) {
+                    return Ok(Some(Place { pack, ..place }));
+                }
+            }
+        }
+        Ok(None)
+    }
+
+    /// Loads the segments that are sound and deletes those that are not. Answers the packs whose directories must be read:
+    /// all of `there` that no segment covers.
+    pub(super) fn load(&mut self, there: &BTreeSet<FileId>) -> Result<Vec<FileId>> {
+        let mut covered = BTreeSet::new();
+        for name in self.io.names(&self.folder)? {
+            let path = self.folder.join(&name);
+            let number = name.strip_suffix(".idx").and_then(|name| name.parse::<u64>().ok());
+            let Some(number) = number else {
+                self.io.remove_file(&path)?;
+                continue;
+            };
+            self.next = self.next.max(number + 1);
+            match Segment::open(&self.io, &path) {
+                Ok(segment) => {
+                    covered.extend(segment.packs.iter().copied());
+                    self.adopt(segment, there);
+                }
+                Err(error) if error.index_only(&self.folder) => {
+                    tracing::warn!(path = %path.display(), %error, "an index segment is damaged: it is made anew");
+                    self.io.remove_file(&path)?;
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(there.difference(&covered).copied().collect())
+    }
+
+    fn adopt(&mut self, segment: Segment, there: &BTreeSet<FileId>) {
+        const GONE: u32 = u32::MAX;
+        let packs: Vec<FileId> = segment.packs.clone();
+        let packs = packs.into_iter().map(|id| if there.contains(&id) { self.number(id) } else { GONE }).collect();
+        self.segments.push(Part { segment, packs });
+    }
+
+    /// Writes what was noted as a segment, when there is much of it or `all` is asked for. Called between packs only.
+    pub(super) fn settle(&mut self, all: bool) -> Result<()> {
+        if self.noted.is_empty() || (!all && self.noted.len() < NOTED) {
+            return Ok(());
+        }
+        let noted = std::mem::take(&mut self.noted);
+        let count = noted.len() as u64;
+        let mut entries = noted.into_iter().map(Ok);
+        self.write(count, &mut entries)?;
+        while let [.., older, newer] = self.segments.as_slice()
+            && (newer.segment.header.entries * 2 >= older.segment.header.entries || self.segments.len() > SEGMENTS)
+        {
+            self.merge_newest()?;
+        }
+        Ok(())
+    }
+
+    fn write(&mut self, count: u64, entries: &mut dyn Iterator<Item = Result<(ChunkId, Place)>>) -> Result<()> {
+        // Every pack that is there gets its place in the table: a few bytes each, and no second pass over the entries.
+        let packs: Vec<(u32, FileId)> = self.all_packs().collect();
+        let local: HashMap<u32, u32> = packs.iter().zip(0u32..).map(|((number, _), local)| (*number, local)).collect();
+        let mut here = entries.filter_map(|entry| match entry {
+            Ok((id, place)) => local.get(&place.pack).map(|pack| Ok((id, Place { pack: *pack, ..place }))),
+            Err(error) => Some(Err(error)),
+        });
+        let path = self.folder.join(format!("{:016}.idx", self.next));
+        self.next += 1;
+        let ids: Vec<FileId> = packs.iter().map(|(_, id)| *id).collect();
+        let segment = segment::write(&self.io, &path, (&ids, count), &mut here)?;
+        self.segments.push(Part { segment, packs: packs.into_iter().map(|(number, _)| number).collect() });
+        Ok(())
+    }
+
+    fn merge_newest(&mut self) -> Result<()> {
+        let (Some(newer), Some(older)) = (self.segments.pop(), self.segments.pop()) else { return Ok(()) };
+        let count = newer.segment.header.entries + older.segment.header.entries;
+        let io = self.io.clone();
+        let merged = {
+            let mut both = Merge { left: Walk::new(&io, &older), right: Walk::new(&io, &newer) };
+            self.write(count, &mut both)
+        };
+        if let Err(error) = merged {
+            self.segments.extend([older, newer]);
+            return Err(error);
+        }
+        self.io.remove_file(&older.segment.path)?;
+        self.io.remove_file(&newer.segment.path)
+    }
+
+    /// Forgets everything, so that it can be loaded again.
+    pub(super) fn clear(&mut self) {
+        *self = Index { next: self.next, ..Index::empty(self.io.clone(), self.folder.clone()) };
+    }
+}
+
+/// The entries of a segment in order, with the numbers of packs here.
+struct Walk<'a> {
+    io: &'a Io,
+    part: &'a Part,
+    page: u64,
+    entries: std::vec::IntoIter<(ChunkId, Place)>,
+    ahead: Option<(ChunkId, Place)>,
+}
+
+impl<'a> Walk<'a> {
+    fn new(io: &'a Io, part: &'a Part) -> Walk<'a> {
+        Walk { io, part, page: 0, entries: Vec::new().into_iter(), ahead: None }
+    }
+
+    fn peek(&mut self) -> Result<Option<ChunkId>> {
+        while self.ahead.is_none() {
+            if let Some((id, place)) = self.entries.next() {
+                let pack = self.part.packs.get(place.pack as usize).copied().unwrap_or(u32::MAX);
+                self.ahead = Some((id, Place { pack, ..place }));
+            } else if self.page < self.part.segment.header.pages() {
+                let entries = self.part.segment.page(self.io, self.page)?;
+                self.entries = Vec::clone(&entries).into_iter();
+                self.page += 1;
+            } else {
+                return Ok(None);
+            }
+        }
+        Ok(self.ahead.map(|(id, _)| id))
+    }
+}
+
+impl Iterator for Walk<'_> {
+    type Item = Result<(ChunkId, Place)>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        match self.peek() {
+            Ok(_) => self.ahead.take().map(Ok),
+            Err(error) => Some(Err(error)),
+        }
+    }
+}
+
+/// Two segments as one, the newer one's entry where both have an id.
+struct Merge<'a> {
+    left: Walk<'a>,
+    right: Walk<'a>,
+}
+
+impl Iterator for Merge<'_> {
+    type Item = Result<(ChunkId, Place)>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let (left, right) = match (self.left.peek(), self.right.peek()) {
+            (Ok(left), Ok(right)) => (left, right),
+            (Err(error), _) | (_, Err(error)) => return Some(Err(error)),
+        };
+        match (left, right) {
+            (Some(left), Some(right)) if left == right => {
+                self.left.next();
+                self.right.next()
+            }
+            (Some(left), Some(right)) if left < right => self.left.next(),
+            (Some(_), None) => self.left.next(),
+            (_, Some(_)) => self.right.next(),
+            (None, None) => None,
+        }
+    }
+}
+
+impl Repository {
+    pub(super) fn index(&self) -> RwLockReadGuard<'_, Index> {
+        // Whoever panicked while writing to it left at worst a record unknown, which is sent again.
+        self.index.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn index_mut(&self) -> RwLockWriteGuard<'_, Index> {
+        self.index.write().unwrap_or_else(PoisonError::into_inner)
+    }
+}

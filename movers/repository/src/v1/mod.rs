@@ -1,0 +1,139 @@
+//! Repository format 1, `docs/formats/repository.md`: sealed packs of chunks, an index that can be rebuilt from them, and a
+//! small file for each restore point. Every point is a full by reference. Used by the repository's agent, and by
+//! `farshore repo` on a folder alone.
+//!
+//! What makes a chunk durable is its pack: written under a temporary name, synced, renamed. A crash leaves whole packs or
+//! none, so that what the index finds can be counted on, and what is in no pack is sent again.
+
+use crate::io::Io;
+use farshore_format::v1::{Cutter, Domain, FileId, RepositoryKey, SealKey, Suite};
+use std::collections::HashSet;
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+
+mod backup;
+mod changed;
+mod home;
+mod index;
+mod packs;
+mod points;
+mod prune;
+mod records;
+mod regions;
+mod restore;
+mod segment;
+mod source;
+mod stages;
+mod sums;
+mod syncer;
+mod verify;
+
+pub use backup::{BackedUp, BackupOptions, Changes};
+pub use home::{Create, Unlock};
+pub use prune::Pruned;
+pub use restore::Restored;
+pub use source::{RawSource, Source};
+pub use stages::Stages;
+pub use verify::{Damage, Verified};
+
+/// An open repository. Shared between threads as `Arc`.
+#[derive(Debug)]
+pub struct Repository {
+    io: Io,
+    root: PathBuf,
+    /// Held while the repository is open for writing; none when it was opened to be read.
+    lock: Option<File>,
+    sealing: Sealing,
+    domain: Domain,
+    cutter: Cutter,
+    packs: Mutex<packs::Open>,
+    syncer: syncer::Syncer,
+    index: RwLock<index::Index>,
+    /// Packs that open sessions have been told of: a prune leaves them.
+    pinned: Mutex<Pinned>,
+    /// One commit or prune at a time: a prune must not look for live records while a point is being made.
+    deciding: Mutex<()>,
+}
+
+#[derive(Debug, Default)]
+struct Pinned {
+    sessions: usize,
+    packs: HashSet<u32>,
+}
+
+/// How this repository seals.
+#[derive(Debug, Clone)]
+struct Sealing {
+    suite: Suite,
+    key: Option<RepositoryKey>,
+}
+
+impl Sealing {
+    /// What a new file is sealed with.
+    fn fresh(&self) -> (Suite, Option<&RepositoryKey>, FileId) {
+        (self.suite, self.key.as_ref(), random_id())
+    }
+
+    fn key_of(&self, suite: Suite, file: &FileId) -> Option<SealKey> {
+        SealKey::new(suite, self.key.as_ref(), file)
+    }
+}
+
+/// 256 random bits.
+fn random_id() -> FileId {
+    let mut id = FileId([0; 32]);
+    aws_lc_rs::rand::fill(&mut id.0).expect("the system's source of randomness works");
+    id
+}
+
+/// Keeps everything that is stored or found while it lives from a prune in this process.
+#[derive(Debug)]
+pub struct WriteSession(Arc<Repository>);
+
+impl Drop for WriteSession {
+    fn drop(&mut self) {
+        let mut pinned = self.0.pinned();
+        pinned.sessions -= 1;
+        if pinned.sessions == 0 {
+            pinned.packs.clear();
+        }
+    }
+}
+
+impl Repository {
+    fn pinned(&self) -> MutexGuard<'_, Pinned> {
+        // A panic while it was held leaves at worst a pin too many.
+        self.pinned.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn decide_alone(&self) -> MutexGuard<'_, ()> {
+        self.deciding.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Begins a write session: see [`WriteSession`].
+    pub fn write_session(self: &Arc<Self>) -> WriteSession {
+        self.pinned().sessions += 1;
+        WriteSession(self.clone())
+    }
+
+    /// Its folder.
+    pub fn path(&self) -> &Path {
+        &self.root
+    }
+
+    /// Where disks are cut here.
+    pub fn cutter(&self) -> &Cutter {
+        &self.cutter
+    }
+
+    /// How chunks are named here.
+    pub fn domain(&self) -> &Domain {
+        &self.domain
+    }
+
+    /// Whether what it holds is encrypted.
+    pub fn encrypted(&self) -> bool {
+        self.sealing.suite != Suite::None
+    }
+}

@@ -1,0 +1,237 @@
+//! Deletion in two phases, ordered by log position. A prune drops points, marks what no point names, moves packs of which
+//! nothing is named into a trash of its own position, rewrites packs of which little is named, and unlinks what an earlier
+//! prune put into the trash. What lies in the trash can still be read by a restore that began before.
+
+use super::backup::id_of;
+use super::packs::{Packed, pack_path};
+use super::records::{Found, Reader};
+use super::{Repository, WriteSession};
+use crate::{Error, Result};
+use farshore_format::v1::{ChunkId, FileId, PACK_HEADER_LEN, Place};
+use farshore_schemas::ids::PointId;
+use farshore_schemas::units::ByteCount;
+use std::collections::{BTreeMap, HashSet};
+use std::path::Path;
+
+/// A pack is rewritten when less than this part of it, in percent, is still named.
+const WORTH_KEEPING: u64 = 60;
+
+/// What a prune did.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Pruned {
+    /// The points asked for: all are gone now.
+    pub points: Vec<PointId>,
+    /// What was unlinked: what an earlier prune had put into the trash.
+    pub freed: ByteCount,
+    /// What went into the trash now.
+    pub marked: ByteCount,
+    /// What was written anew, out of packs that went into the trash.
+    pub rewritten: ByteCount,
+}
+
+/// What points name, by pack: a bit for each record.
+struct Live(BTreeMap<u32, Vec<u64>>);
+
+impl Live {
+    fn mark(&mut self, place: &Place) {
+        let bits = self.0.entry(place.pack).or_default();
+        let word = place.number as usize / 64;
+        if bits.len() <= word {
+            bits.resize(word + 1, 0);
+        }
+        bits[word] |= 1 << (place.number % 64);
+    }
+
+    fn has(&self, pack: u32, number: u32) -> bool {
+        let bits = self.0.get(&pack);
+        bits.and_then(|bits| bits.get(number as usize / 64)).is_some_and(|word| word >> (number % 64) & 1 == 1)
+    }
+}
+
+impl Repository {
+    /// Drops these points and cleans up: see the module. `position` is how far the owner's log had come when it decided.
+    /// Done twice at the same position it is harmless.
+    ///
+    /// # Errors
+    /// [`Error::Position`] for a position lower than one seen, [`Error::Damage`] or [`Error::NoChunk`] when a point in the folder
+    /// cannot be read in full (what it names is then unknown, so nothing is taken), or what the disk says.
+    pub fn prune(&self, points: &[PointId], position: u64) -> Result<Pruned> {
+        self.io.usable()?;
+        let _alone = self.decide_alone();
+        self.note_position(position)?;
+        let trash = self.root.join("trash").join(format!("{position:020}"));
+        for folder in ["points", "packs"] {
+            self.io.make_folder(&trash.join(folder))?;
+        }
+        self.io.sync_folder(&self.root.join("trash"))?;
+        self.drop_points(points, &trash)?;
+        self.flush()?;
+        let live = self.live()?;
+        let freed = self.empty_trash(position)?;
+        let (marked, rewritten) = self.sweep(&live, &trash)?;
+        Ok(Pruned { points: points.to_vec(), freed, marked, rewritten })
+    }
+
+    fn note_position(&self, position: u64) -> Result<()> {
+        let seen = self.position()?;
+        if seen.is_some_and(|seen| position < seen) {
+            return Err(Error::Position { asked: position, seen: seen.unwrap_or(0) });
+        }
+        if seen != Some(position) {
+            self.io.place_durable(&self.root.join("position"), format!("{position}\n").as_bytes())?;
+        }
+        Ok(())
+    }
+
+    /// The highest log position that a prune has come with.
+    ///
+    /// # Errors
+    /// [`Error::Damage`].
+    pub fn position(&self) -> Result<Option<u64>> {
+        let path = self.root.join("position");
+        let Some(bytes) = self.io.read(&path)? else { return Ok(None) };
+        let text = String::from_utf8_lossy(&bytes);
+        let position = text.trim().parse();
+        position.map(Some).map_err(|_| self.io.damage(&path, format!("{text:?} is not a log position")))
+    }
+
+    fn drop_points(&self, points: &[PointId], trash: &Path) -> Result<()> {
+        for point in points {
+            let path = self.point_path(point);
+            if path.exists() {
+                self.io.rename(&path, &trash.join("points").join(point.0.as_str()))?;
+            }
+        }
+        self.io.sync_folder(&trash.join("points"))?;
+        self.io.sync_folder(&self.root.join("points"))?;
+        self.write_roster()
+    }
+
+    /// Walks every point in the folder. One that the log does not know holds what it names.
+    fn live(&self) -> Result<Live> {
+        let mut live = Live(BTreeMap::new());
+        let mut seen: HashSet<ChunkId> = HashSet::new();
+        let mut reader = Reader::new(self);
+        let mut mark = |reader: &Reader<'_>, ids: &[ChunkId]| -> Result<()> {
+            reader.find(ids)?.iter().for_each(|found| live.mark(&found.place));
+            Ok(())
+        };
+        for point in self.points()? {
+            for disk in point.disks.iter().map(farshore_format::v1::PointDisk::record) {
+                if !seen.insert(disk) {
+                    continue;
+                }
+                let tree = reader.disk(&disk)?;
+                mark(&reader, &[disk])?;
+                mark(&reader, &tree.lists)?;
+                for (region, id) in (0u64..).zip(reader.leaves(&tree)?) {
+                    if !seen.insert(id) {
+                        continue;
+                    }
+                    mark(&reader, &[id])?;
+                    let leaf = reader.leaf(&id, (tree.size, region))?;
+                    let ids: Vec<ChunkId> = leaf.extents.iter().filter_map(id_of).collect();
+                    mark(&reader, &ids)?;
+                }
+            }
+        }
+        Ok(live)
+    }
+
+    /// Unlinks what prunes at lower positions have put into the trash.
+    fn empty_trash(&self, position: u64) -> Result<ByteCount> {
+        let root = self.root.join("trash");
+        let mut freed = ByteCount(0);
+        for name in self.io.names(&root)? {
+            if name.parse::<u64>().is_ok_and(|marked_at| marked_at < position) {
+                for folder in ["packs", "points"] {
+                    let folder = root.join(&name).join(folder);
+                    for file in self.io.names(&folder)? {
+                        let path = folder.join(file);
+                        freed = freed + length(&path);
+                        self.io.remove_file(&path)?;
+                    }
+                }
+                self.io.remove_folder(&root.join(name))?;
+            }
+        }
+        Ok(freed)
+    }
+
+    /// Takes away what is not live: whole packs at once, packs of which little is live after rewriting that.
+    fn sweep(&self, live: &Live, trash: &Path) -> Result<(ByteCount, ByteCount)> {
+        let packs: Vec<(u32, FileId)> = self.index().all_packs().collect();
+        let mut going = Vec::new();
+        let mut rewritten = ByteCount(0);
+        for (number, id) in packs {
+            if self.pinned().packs.contains(&number) {
+                continue;
+            }
+            let (kept, whole) = self.live_records(live, (number, &id))?;
+            let kept_bytes: u64 = kept.iter().map(|found| u64::from(found.place.stored)).sum();
+            if kept_bytes * 100 >= whole * WORTH_KEEPING {
+                continue;
+            }
+            rewritten = rewritten + ByteCount(self.rewrite(&kept)?);
+            going.push((number, id));
+        }
+        // What was rewritten is durable before what it came from goes.
+        self.flush()?;
+        let mut marked = ByteCount(0);
+        for (number, id) in going {
+            let path = pack_path(&self.root, &id);
+            marked = marked + length(&path);
+            if self.pinned().packs.contains(&number) {
+                continue;
+            }
+            self.io.rename(&path, &trash.join("packs").join(id.to_string()))?;
+            self.index_mut().drop_pack(number);
+        }
+        self.io.sync_folder(&trash.join("packs"))?;
+        Ok((marked, rewritten))
+    }
+
+    fn live_records(&self, live: &Live, (pack, id): (u32, &FileId)) -> Result<(Vec<Found>, u64)> {
+        let mut offset = PACK_HEADER_LEN as u32;
+        let mut kept = Vec::new();
+        for (number, entry) in (0u32..).zip(self.read_directory(id)?) {
+            if live.has(pack, number) {
+                let plain = super::packs::plain_word(entry.kind, entry.plain as usize);
+                kept.push(Found { id: entry.id, place: Place { pack, number, offset, stored: entry.stored, plain } });
+            }
+            offset = offset.saturating_add(entry.stored);
+        }
+        Ok((kept, u64::from(offset)))
+    }
+
+    /// Stores records anew, as they are compressed.
+    fn rewrite(&self, kept: &[Found]) -> Result<u64> {
+        let mut reader = Reader::new(self);
+        let mut out = Vec::new();
+        let mut written = 0;
+        for record in kept {
+            let kind = record.kind().ok_or(Error::NoChunk { id: record.id })?;
+            reader.run(std::slice::from_ref(record), &mut out, &mut |_, _| Ok(()))?;
+            let mut bytes = Vec::with_capacity(out.len() + 1);
+            super::backup::repack(&out, &mut bytes);
+            written += self.append(&[Packed { id: record.id, kind, plain: out.len(), bytes: &bytes }])?;
+        }
+        Ok(written)
+    }
+
+    /// Whether a session is open.
+    pub fn in_use(&self) -> bool {
+        self.pinned().sessions > 0
+    }
+}
+
+impl WriteSession {
+    /// The repository that it writes to.
+    pub fn repository(&self) -> &Repository {
+        &self.0
+    }
+}
+
+fn length(path: &Path) -> ByteCount {
+    ByteCount(std::fs::metadata(path).map_or(0, |file| file.len()))
+}

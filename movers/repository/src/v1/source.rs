@@ -1,0 +1,76 @@
+//! What a backup reads: a disk at one moment.
+
+use crate::{allocation, sparse};
+use std::fs::File;
+use std::io::Result;
+use std::ops::Range;
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+
+/// A disk that does not change while it is read. Shared by the pipeline's threads.
+pub trait Source: Sync {
+    /// Its size in bytes.
+    fn size(&self) -> u64;
+
+    /// What may hold data, in order, without overlap; everything else reads as zeros.
+    fn extents(&self) -> &[Range<u64>];
+
+    /// What takes space, likewise: the extents, and zeros that were set aside.
+    fn allocated(&self) -> &[Range<u64>];
+
+    /// Fills `into` with the bytes from `offset` on.
+    ///
+    /// # Errors
+    /// What the disk says.
+    fn read_at(&self, offset: u64, into: &mut [u8]) -> Result<()>;
+}
+
+/// A raw image or a block device.
+#[derive(Debug)]
+pub struct RawSource {
+    file: File,
+    size: u64,
+    extents: Vec<Range<u64>>,
+    allocated: Vec<Range<u64>>,
+}
+
+impl RawSource {
+    /// Opens an image or device.
+    ///
+    /// # Errors
+    /// What the file system says.
+    pub fn open(path: &Path) -> Result<RawSource> {
+        let file = File::open(path)?;
+        let size = rustix::fs::seek(&file, rustix::fs::SeekFrom::End(0))?;
+        rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::Sequential)?;
+        let whole: Vec<Range<u64>> = std::iter::once(0..size).collect();
+        let (extents, allocated) = if file.metadata()?.is_file() {
+            let extents = sparse::extents(&file)?.into_iter().map(|extent| extent.offset..extent.end()).collect();
+            (
+                extents,
+                allocation::of(&file)?.runs().iter().map(|run| run.span(size)).map(|(at, len)| at..at + len).collect(),
+            )
+        } else {
+            (whole.clone(), whole)
+        };
+        Ok(RawSource { file, size, extents, allocated })
+    }
+}
+
+impl Source for RawSource {
+    fn size(&self) -> u64 {
+        self.size
+    }
+
+    fn extents(&self) -> &[Range<u64>] {
+        &self.extents
+    }
+
+    fn allocated(&self) -> &[Range<u64>] {
+        &self.allocated
+    }
+
+    fn read_at(&self, offset: u64, into: &mut [u8]) -> Result<()> {
+        self.file.read_exact_at(into, offset)
+    }
+}
