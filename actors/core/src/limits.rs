@@ -15,6 +15,14 @@ pub const POWER_ORDER: Millis = Millis::from_mins(15);
 /// An agent does not start a guest later than this after its host was granted the right: with [`POWER_ORDER`] for the grant's
 /// way it is over before [`POWER`] ends, so that a host that was lost in between does not start it when it returns.
 pub const START: Millis = Millis::from_mins(4);
+/// A replica's word that a VM may run is not acted on later than this: what it says may be over by then. Longer than clocks may
+/// differ (5 minutes).
+pub const WORD: Millis = Millis::from_mins(10);
+/// Until a host asks again who may run a VM, doubled each time up to [`QUESTION_MOST`]. A question that cannot be delivered waits
+/// in the outbox, so this is for answers that came too late, or refusals whose cause is gone.
+pub const QUESTION: Millis = Millis::from_mins(5);
+/// The longest between two such questions.
+pub const QUESTION_MOST: Millis = Millis::from_mins(60);
 /// For a slot: other sessions may hold all of them for hours.
 pub const SLOT: Millis = Millis::from_mins(12 * 60);
 /// For cancelled tasks to end.

@@ -143,6 +143,11 @@ impl<'a, E, W> Draft<'a, E, W> {
         self.decision.sends.push(Send::new(to, body));
     }
 
+    /// A message with an expiry or a supersede key.
+    pub(crate) fn push(&mut self, send: Send) {
+        self.decision.sends.push(send);
+    }
+
     /// A message to the agent that is not an order.
     pub(crate) fn tell(&mut self, command: agent::Command) {
         self.send(self.agent.clone(), Message::Agent(command));

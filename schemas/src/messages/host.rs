@@ -81,7 +81,7 @@ pub enum Command {
         /// The VM that it stands for.
         origin: VmRef,
     },
-    /// From a replica at another site: it protects this VM, and must be asked before the VM runs again after a restart.
+    /// From a replica at another site: it protects this VM, and must be asked before the VM is started by anyone but a replica.
     Protect {
         /// The VM.
         vm: VmName,
@@ -132,14 +132,15 @@ pub enum Command {
         /// Whether the asker may run it.
         yours: bool,
     },
-    /// From the operator: start a VM. Refused when its epoch is held elsewhere, unless overridden by name and reason.
+    /// From the operator: start a VM. Refused when its epoch is held elsewhere, unless overridden by name and reason. One that
+    /// replicas protect is started once each of them has said that it may run here; an override does not wait for them.
     PowerOn {
         /// The VM.
         vm: VmName,
         /// Overrides the guard.
         forced: Option<Override>,
     },
-    /// From the operator: stop a VM.
+    /// From the operator: stop a VM, or no longer wait for leave to start it.
     PowerOff {
         /// The VM.
         vm: VmName,
@@ -448,6 +449,40 @@ pub enum Event {
         vm: VmName,
         /// The replicas that are asked.
         asked: Vec<Address>,
+        /// When those that have not answered are asked again.
+        again: Timestamp,
+    },
+    /// An operator wants a protected VM to run: it is started once each of these has said that it may run here.
+    StartAsked {
+        /// The VM.
+        vm: VmName,
+        /// The replicas that are asked.
+        asked: Vec<Address>,
+        /// When those that have not answered are asked again.
+        again: Timestamp,
+    },
+    /// Who may run a VM is asked again, or of one more replica.
+    QuestionRepeated {
+        /// The VM.
+        vm: VmName,
+        /// The replicas that are asked.
+        asked: Vec<Address>,
+        /// When those that have not answered are asked again.
+        again: Timestamp,
+    },
+    /// Nobody waits for leave to start a VM any more: it shall stay off, or a replica has it started.
+    QuestionDropped {
+        /// The VM.
+        vm: VmName,
+    },
+    /// A replica's answer keeps a VM down, although its epoch is not newer than the one known here.
+    KeptDown {
+        /// The VM.
+        vm: VmName,
+        /// The replica.
+        by: Address,
+        /// What it knows.
+        epoch: Epoch,
     },
     /// A replica refused to say who runs a VM: the question stays open, and the VM down.
     QuestionRefused {

@@ -103,7 +103,7 @@ pub enum Command {
         /// Why not, when it could not.
         failure: Option<Failure>,
     },
-    /// From a host that came back: may I run it? Answered by `host::Command::EpochIs`.
+    /// From a host that came back, or whose operator wants to start the VM: may I run it? Answered by `host::Command::EpochIs`.
     WhoRuns {
         /// The VM, as its host names it.
         vm: VmName,

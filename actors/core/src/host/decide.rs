@@ -1,6 +1,6 @@
 //! Definition, the agent's coming, wakes, and the way to what inventory, reads, rights and power do.
 
-use super::{Defined, Rejection, State, inventory, power, reads, rights};
+use super::{Defined, Rejection, State, inventory, power, question, reads, rights};
 use crate::decider::{Context, Decision, Input, Send};
 use crate::orders::{Draft, Open};
 use crate::refusal::{as_failure, failure_of};
@@ -62,7 +62,7 @@ fn command_to(state: &State, command: &Command, context: &Context) -> Result<Dec
             rights::stop_guest(defined(state, context)?, (vm, origin, epoch), command, context)
         }
         Command::EpochIs { vm, epoch, yours } => {
-            rights::epoch_is(defined(state, context)?, (vm, epoch, *yours), command, context)
+            question::epoch_is(defined(state, context)?, (vm, epoch, *yours), command, context)
         }
         Command::PowerOn { vm, forced } => power::on(defined(state, context)?, vm, forced.as_ref(), context),
         Command::PowerOff { vm } => power::off(defined(state, context)?, vm, context),
@@ -242,6 +242,7 @@ fn wake(host: &Defined, context: &Context) -> Result<Decision<Event>, Rejection>
         draft.send(mover, Message::Mover(mover::Command::Register));
     }
     reads::end_due(host, &mut draft, context);
+    question::due(host, &mut draft, context);
     if host.discovery_due.is_some_and(|due| due <= context.now) {
         inventory::due(host, &mut draft, context);
     }
@@ -270,7 +271,7 @@ fn refused_by(host: &Defined, refused: &Refused, context: &Context) -> Result<De
         return Ok(reads::end(host, (vm, by), context));
     }
     if let Message::Replica(replica::Command::WhoRuns { vm, .. }) = &refused.message
-        && rights::awaited(host, vm, by)
+        && question::awaited(host, vm, by)
     {
         return Ok(Decision::event(Event::QuestionRefused { vm: vm.clone(), replica: by.clone(), code }));
     }

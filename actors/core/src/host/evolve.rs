@@ -1,8 +1,9 @@
-use super::{Defined, Holder, Read, ReadStatus, Right, State};
+use super::{Defined, Holder, KeptDown, Question, Read, ReadStatus, Right, State, Why};
 use crate::orders::{Link, Orders};
 use farshore_schemas::ids::{Address, VmName, VmRef};
 use farshore_schemas::messages::Epoch;
 use farshore_schemas::messages::host::{Event, HostSpec, VmFacts, Work};
+use farshore_schemas::units::Timestamp;
 use std::collections::BTreeMap;
 
 pub(super) fn evolve(state: &mut State, event: &Event) {
@@ -37,6 +38,7 @@ fn fresh(spec: &HostSpec, next_order: u64, rights: BTreeMap<VmRef, Right>) -> De
         reads: BTreeMap::new(),
         protected: BTreeMap::new(),
         asked: BTreeMap::new(),
+        kept_down: BTreeMap::new(),
         rights,
     }
 }
@@ -82,11 +84,15 @@ fn fold_defined(host: &mut Defined, event: &Event) {
         | Event::EpochConflict { .. }
         | Event::EpochLearned { .. }
         | Event::RightForced { .. } => fold_rights(host, event),
-        Event::GuestStarted { .. }
-        | Event::GuestStopped { .. }
-        | Event::GuestObserved { .. }
-        | Event::GuestFoundDown { .. }
-        | Event::QuestionRefused { .. } => fold_guests(host, event),
+        Event::GuestStarted { .. } | Event::GuestStopped { .. } | Event::GuestObserved { .. } => {
+            fold_guests(host, event)
+        }
+        Event::GuestFoundDown { .. }
+        | Event::StartAsked { .. }
+        | Event::QuestionRepeated { .. }
+        | Event::QuestionDropped { .. }
+        | Event::KeptDown { .. }
+        | Event::QuestionRefused { .. } => fold_questions(host, event),
     }
 }
 
@@ -110,7 +116,11 @@ fn fold_inventory(host: &mut Defined, event: &Event) {
         let pages = std::mem::take(&mut host.pages);
         host.inventory.extend(pages);
         host.inventory.extend(changed.iter().map(|facts| (facts.vm.clone(), facts.clone())));
-        gone.iter().for_each(|vm| drop(host.inventory.remove(vm)));
+        for vm in gone {
+            host.inventory.remove(vm);
+            host.asked.remove(vm);
+            host.kept_down.remove(vm);
+        }
         host.revision = *revision;
         host.returning = false;
     }
@@ -170,36 +180,94 @@ fn fold_rights(host: &mut Defined, event: &Event) {
         host.protected.entry(vm.clone()).or_default().insert(replica.clone());
     }
     if let Event::Unprotected { vm, replica } = event {
-        forget(&mut host.protected, vm, replica);
-        forget(&mut host.asked, vm, replica);
+        if let Some(replicas) = host.protected.get_mut(vm) {
+            replicas.remove(replica);
+            if replicas.is_empty() {
+                host.protected.remove(vm);
+            }
+        }
+        answered(host, vm, replica);
     }
-    if let Event::RightGranted { vm, origin, epoch, by: _ } | Event::RightForced { vm, origin, epoch, forced: _ } =
-        event
-    {
+    if let Event::RightGranted { vm, origin, epoch, by } = event {
         raise(host, origin, epoch, Holder::Here { vm: vm.clone() });
+        host.kept_down.remove(vm);
+        match host.asked.get(vm).map(|question| question.why) {
+            Some(Why::Wanted) => answered(host, vm, by),
+            // Its replica decides whether it runs, not what was before the host's return.
+            Some(Why::FoundDown) => drop(host.asked.remove(vm)),
+            None => {}
+        }
+    }
+    if let Event::RightForced { vm, origin, epoch, forced: _ } = event {
+        raise(host, origin, epoch, Holder::Here { vm: vm.clone() });
+        host.kept_down.remove(vm);
         host.asked.remove(vm);
     }
-    if let Event::RightGivenUp { vm, origin, epoch, by: _ } = event {
+    if let Event::RightGivenUp { vm, origin, epoch, by } = event {
         raise(host, origin, epoch, Holder::Elsewhere);
-        host.asked.remove(vm);
+        keep_down(host, vm, by, epoch);
     }
     if let Event::EpochLearned { vm, origin, epoch, yours, by } = event {
         let holder = if *yours { Holder::Here { vm: vm.clone() } } else { Holder::Elsewhere };
         raise(host, origin, epoch, holder);
         if *yours {
-            forget(&mut host.asked, vm, by);
+            answered(host, vm, by);
         } else {
+            keep_down(host, vm, by, epoch);
+        }
+    }
+}
+
+/// A replica's answer is no longer awaited.
+fn answered(host: &mut Defined, vm: &VmName, by: &Address) {
+    if let Some(question) = host.asked.get_mut(vm) {
+        question.awaited.remove(by);
+        question.refused.remove(by);
+        if question.awaited.is_empty() {
             host.asked.remove(vm);
         }
     }
 }
 
-fn forget<K: Ord>(map: &mut BTreeMap<K, std::collections::BTreeSet<Address>>, key: &K, address: &Address) {
-    if let Some(addresses) = map.get_mut(key) {
-        addresses.remove(address);
-        if addresses.is_empty() {
-            map.remove(key);
-        }
+/// The question about a VM, if there is one, has ended with no.
+fn keep_down(host: &mut Defined, vm: &VmName, by: &Address, epoch: &Epoch) {
+    if host.asked.remove(vm).is_some() {
+        host.kept_down.insert(vm.clone(), KeptDown { by: by.clone(), epoch: epoch.clone() });
+    }
+}
+
+fn ask(host: &mut Defined, vm: &VmName, asked: &[Address], (why, again): (Why, Timestamp)) {
+    let awaited = asked.iter().cloned().collect();
+    host.kept_down.remove(vm);
+    host.asked.insert(vm.clone(), Question { why, awaited, refused: BTreeMap::new(), repeated: 0, again });
+}
+
+fn fold_questions(host: &mut Defined, event: &Event) {
+    if let Event::GuestFoundDown { vm, asked, again } = event {
+        set_running(host, vm, false);
+        ask(host, vm, asked, (Why::FoundDown, *again));
+    }
+    if let Event::StartAsked { vm, asked, again } = event {
+        ask(host, vm, asked, (Why::Wanted, *again));
+    }
+    if let Event::QuestionRepeated { vm, asked, again } = event
+        && let Some(question) = host.asked.get_mut(vm)
+    {
+        asked.iter().for_each(|replica| drop(question.refused.remove(replica)));
+        question.awaited.extend(asked.iter().cloned());
+        question.repeated = question.repeated.saturating_add(1);
+        question.again = *again;
+    }
+    if let Event::QuestionDropped { vm } = event {
+        host.asked.remove(vm);
+    }
+    if let Event::KeptDown { vm, by, epoch } = event {
+        keep_down(host, vm, by, epoch);
+    }
+    if let Event::QuestionRefused { vm, replica, code } = event
+        && let Some(question) = host.asked.get_mut(vm)
+    {
+        question.refused.insert(replica.clone(), code.clone());
     }
 }
 
@@ -214,15 +282,12 @@ fn fold_guests(host: &mut Defined, event: &Event) {
         // One that no listing has shown: its disks are not known until one does.
         let unseen = || VmFacts { vm: vm.clone(), disks: Vec::new(), running: true, origin: Some(origin.clone()) };
         host.inventory.entry(vm.clone()).or_insert_with(unseen).running = true;
+        host.kept_down.remove(vm);
     }
     if let Event::GuestStopped { vm } = event {
         set_running(host, vm, false);
     }
     if let Event::GuestObserved { vm, running, .. } = event {
         set_running(host, vm, *running);
-    }
-    if let Event::GuestFoundDown { vm, asked } = event {
-        set_running(host, vm, false);
-        host.asked.insert(vm.clone(), asked.iter().cloned().collect());
     }
 }

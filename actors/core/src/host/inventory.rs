@@ -1,13 +1,13 @@
 //! Listing VMs: by difference, absence only once a listing is complete, and what a listing after a return shows.
 
 use super::decide::{HostDraft, draft, me};
-use super::{Defined, RETRY_AFTER, Rejection, power};
+use super::{Defined, RETRY_AFTER, Rejection, power, question};
 use crate::decider::{Context, Decision, Send};
 use crate::refusal::{failure_of, unexpected_outcome};
 use farshore_schemas::ids::{Address, Kind, VmName};
 use farshore_schemas::messages::agent::{Outcome, TaskSpec};
 use farshore_schemas::messages::host::{Event, VmFacts, Work};
-use farshore_schemas::messages::{Message, replica, session};
+use farshore_schemas::messages::{Message, session};
 use std::collections::BTreeMap;
 
 /// Whether a listing is under way.
@@ -85,7 +85,7 @@ pub(super) fn page(host: &Defined, ordinal: u64, outcome: &Outcome, draft: &mut 
     draft.event(Event::OrderEnded { ordinal, failure: None });
     draft.event(difference(host, &listed, vms));
     for (vm, asked) in found_down {
-        ask(&vm, asked, draft, context);
+        question::found_down(&vm, asked, draft, context);
     }
 }
 
@@ -109,20 +109,6 @@ fn found_down(host: &Defined, listed: &BTreeMap<&VmName, &VmFacts>) -> Vec<(VmNa
     let ran = host.inventory.values().filter(|facts| facts.running);
     ran.filter(|facts| listed.get(&facts.vm).is_some_and(|now| !now.running))
         .filter(|facts| !power::under_way(host, &facts.vm))
-        .filter_map(|facts| Some((facts.vm.clone(), protectors(host, &facts.vm)?)))
+        .filter_map(|facts| Some((facts.vm.clone(), question::replicas(host, &facts.vm)?)))
         .collect()
-}
-
-/// The replicas of a VM, when there are any.
-pub(super) fn protectors(host: &Defined, vm: &VmName) -> Option<Vec<Address>> {
-    host.protected.get(vm).map(|replicas| replicas.iter().cloned().collect())
-}
-
-/// Asks each replica of a guest that was found down who may run it.
-pub(super) fn ask(vm: &VmName, asked: Vec<Address>, draft: &mut HostDraft<'_>, context: &Context) {
-    for replica in &asked {
-        let question = replica::Command::WhoRuns { vm: vm.clone(), host: context.me.clone() };
-        draft.send(replica.clone(), Message::Replica(question));
-    }
-    draft.event(Event::GuestFoundDown { vm: vm.clone(), asked });
 }

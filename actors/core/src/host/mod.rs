@@ -2,15 +2,18 @@
 //!
 //! It keeps the highest epoch that it has heard of for each VM (by the VM's origin) and who holds it: a VM here, or
 //! someone elsewhere. A lower epoch is refused, an equal one from another site is reported as a conflict, and whatever
-//! touches a guest is ordered under that epoch, which the agent enforces with every link down. After a return of the
-//! host a protected guest that ran and is found down stays down until each of its replicas has said that it may run
-//! here. The inventory is kept by difference; absence counts only once a listing is complete. What a replica decides
+//! touches a guest is ordered under that epoch, which the agent enforces with every link down. A VM that replicas protect is
+//! started by an operator, or again after a return of the host, only once each of them has said that it may run here: what
+//! is known here may be over without this host having heard of it. The inventory is kept by difference; absence counts only once a listing is complete. What a replica decides
 //! (points, failover, which epoch comes next) is not decided here.
 
 mod decide;
 mod evolve;
 mod inventory;
 mod power;
+mod question;
+#[cfg(test)]
+mod question_tests;
 #[cfg(test)]
 mod random_tests;
 mod reads;
@@ -85,11 +88,47 @@ pub struct Defined {
     pub reads: BTreeMap<VmName, Readers>,
     /// Which replicas protect which VM.
     pub protected: BTreeMap<VmName, BTreeSet<Address>>,
-    /// Protected guests that were found down, and the replicas whose answer is awaited.
-    pub asked: BTreeMap<VmName, BTreeSet<Address>>,
+    /// Protected VMs that stay down until their replicas have said that they may run here.
+    pub asked: BTreeMap<VmName, Question>,
+    /// VMs that the last question left down, until they are started or asked about again.
+    pub kept_down: BTreeMap<VmName, KeptDown>,
     /// The highest epoch known per VM, by its origin.
     #[serde(with = "crate::pairs")]
     pub rights: BTreeMap<VmRef, Right>,
+}
+
+/// Who may run a VM, asked of its replicas.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Question {
+    /// Why it is asked.
+    pub why: Why,
+    /// Who has not said yes yet.
+    pub awaited: BTreeSet<Address>,
+    /// Who of them refused to answer the last time, with the code.
+    #[serde(with = "crate::pairs")]
+    pub refused: BTreeMap<Address, String>,
+    /// How often it was repeated: makes the wait longer.
+    pub repeated: u32,
+    /// When those awaited are asked again.
+    pub again: Timestamp,
+}
+
+/// Why it is asked who may run a VM.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Why {
+    /// Its guest ran and was found down after the host's return.
+    FoundDown,
+    /// An operator wants it to run.
+    Wanted,
+}
+
+/// What keeps a VM down.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KeptDown {
+    /// The replica that said so.
+    pub by: Address,
+    /// The epoch that it knows.
+    pub epoch: Epoch,
 }
 
 /// The readers of one VM.
@@ -231,6 +270,7 @@ impl Decider for Host {
             ReadStatus::EndDelayed { again } => Some(again),
             ReadStatus::Preparing | ReadStatus::Ready { .. } | ReadStatus::Abandoned | ReadStatus::Ending => None,
         });
-        reads.chain(host.link.again).chain(host.discovery_due).min()
+        let questions = host.asked.values().map(|question| question.again);
+        reads.chain(questions).chain(host.link.again).chain(host.discovery_due).min()
     }
 }

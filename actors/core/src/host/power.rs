@@ -1,7 +1,7 @@
 //! Starting, stopping and making VMs, always under the VM's epoch.
 
 use super::decide::{HostDraft, draft, from_my_agent, host_failed, known, me};
-use super::{Defined, Rejection, inventory, itself, rights};
+use super::{Defined, Rejection, inventory, itself, question};
 use crate::decider::{Context, Decision};
 use crate::limits;
 use crate::orders::Open;
@@ -32,7 +32,22 @@ pub(super) fn under_way(host: &Defined, vm: &VmName) -> bool {
     })
 }
 
-fn running(host: &Defined, vm: &VmName) -> bool {
+/// Whether the VM is being started under an epoch that this site granted itself.
+pub(super) fn starts_by_override(host: &Defined, vm: &VmName, context: &Context) -> bool {
+    let own = |epoch: &Epoch| epoch.counter > 0 && epoch.site == context.me.site;
+    host.orders.open.values().any(|open| match &open.work {
+        Work::Start { vm: at, asker: None } => at == vm && open.order.fence.iter().any(|(_, epoch)| own(epoch)),
+        Work::Start { .. }
+        | Work::Stop { .. }
+        | Work::Discover
+        | Work::BeginRead { .. }
+        | Work::EndRead { .. }
+        | Work::Create { .. }
+        | Work::Write { .. } => false,
+    })
+}
+
+pub(super) fn running(host: &Defined, vm: &VmName) -> bool {
     host.inventory.get(vm).is_some_and(|facts| facts.running)
 }
 
@@ -56,7 +71,8 @@ pub(super) fn order_stop(
     draft.order(spec, Some(fence), Work::Stop { vm: vm.clone(), asker });
 }
 
-/// By the operator. Without the right, only by override, which takes the next epoch in this site's name.
+/// By the operator. A VM that replicas protect is asked about first. Without the right, or the answers, only by override,
+/// which takes the next epoch in this site's name.
 pub(super) fn on(
     host: &Defined,
     vm: &VmName,
@@ -73,9 +89,10 @@ pub(super) fn on(
     let (origin, known) = fence(host, vm, context);
     let allowed = host.may_run(vm, context) && !host.asked.contains_key(vm);
     let mut draft = draft(host, context);
-    match forced {
-        _ if allowed => order_start((origin, known), (vm, None), &mut draft, context),
-        Some(forced) => {
+    match (forced, question::replicas(host, vm)) {
+        (_, None) if allowed => order_start((origin, known), (vm, None), &mut draft, context),
+        (None, Some(replicas)) if allowed => question::wanted(vm, replicas, &mut draft, context),
+        (Some(forced), Some(_) | None) => {
             if forced.by.trim().is_empty() || forced.reason.trim().is_empty() {
                 return Err(Rejection::NoReason { vm: vm.clone() });
             }
@@ -85,22 +102,28 @@ pub(super) fn on(
             draft.event(Event::RightForced { vm: vm.clone(), origin: origin.clone(), epoch: epoch.clone(), forced });
             order_start((origin, epoch), (&vm, None), &mut draft, context);
         }
-        None => return Err(rights::why_not(host, vm, (origin, known))),
+        (None, Some(_) | None) => return Err(question::why_not(host, vm, (origin, known))),
     }
     Ok(draft.done())
 }
 
-/// By the operator.
+/// By the operator. A VM that waits for leave to start does not any more.
 pub(super) fn off(host: &Defined, vm: &VmName, context: &Context) -> Result<Decision<Event>, Rejection> {
     known(host, vm)?;
     if under_way(host, vm) {
         return Err(Rejection::Busy { vm: vm.clone() });
     }
-    if !running(host, vm) {
+    let (runs, asked) = (running(host, vm), host.asked.contains_key(vm));
+    if !runs && !asked {
         return Err(Rejection::AlreadyOff { vm: vm.clone() });
     }
     let mut draft = draft(host, context);
-    order_stop(fence(host, vm, context), (vm, StopAsker::Nobody), &mut draft, context);
+    if asked {
+        draft.event(Event::QuestionDropped { vm: vm.clone() });
+    }
+    if runs {
+        order_stop(fence(host, vm, context), (vm, StopAsker::Nobody), &mut draft, context);
+    }
     Ok(draft.done())
 }
 
@@ -230,8 +253,8 @@ pub(super) fn observed(
         draft.event(Event::GuestObserved { vm, running, at, right });
     }
     let down = ran && !running && host.returning && !under_way(host, vm);
-    if let Some(asked) = inventory::protectors(host, vm).filter(|_| down) {
-        inventory::ask(vm, asked, &mut draft, context);
+    if let Some(asked) = question::replicas(host, vm).filter(|_| down) {
+        question::found_down(vm, asked, &mut draft, context);
     }
     Ok(draft.done())
 }

@@ -215,7 +215,7 @@ impl Rejection {
             ),
             Rejection::NotAsked { vm } => format!("nobody was asked who runs the VM {vm}"),
             Rejection::Asking { vm, awaited } => format!(
-                "the VM {vm} was found down after the host's return, and [{}] has not said yet who runs it",
+                "the VM {vm} stays down until [{}] has said that it may run here, and is started then",
                 list(awaited)
             ),
             Rejection::NotYours { vm, origin, known } => format!(
@@ -260,9 +260,10 @@ impl Rejection {
             Rejection::NotProtected { .. } => ("FS-HOST-NOT-PROTECTED", NOTHING),
             Rejection::EpochOld { .. } => ("FS-HOST-EPOCH-OLD", "ask the VM's replica which epoch is the newest"),
             Rejection::NotAsked { .. } => ("FS-HOST-NOT-ASKED", NOTHING),
-            Rejection::Asking { .. } => {
-                ("FS-HOST-ASKING", "wait for the answer; if that site is lost for good, override by name and reason")
-            }
+            Rejection::Asking { .. } => (
+                "FS-HOST-ASKING",
+                "wait for the answers, or stop it; if a site is lost for good, override by name and reason",
+            ),
             Rejection::NotYours { .. } => {
                 ("FS-HOST-NOT-YOURS", "fail back, or undo the failover; or override by name and reason")
             }

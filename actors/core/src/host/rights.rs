@@ -1,14 +1,14 @@
-//! Who may run a VM (P5): protection, grants, releases, and the question after a return.
+//! Who may run a VM (P5): protection, grants, releases. Who is asked, and what follows from answers, is in `question`.
 
-use super::decide::{HostDraft, draft, known};
+use super::decide::{draft, known};
 use super::rejection::conflict;
-use super::{Defined, Rejection, power};
+use super::{Defined, Rejection, power, question};
 use crate::decider::{Context, Decision, Send};
 use farshore_schemas::ids::{Address, Kind, VmName, VmRef};
 use farshore_schemas::messages::host::{Command, Event, StopAsker};
 use farshore_schemas::messages::{Epoch, Message, Refused};
 
-fn from_replica(context: &Context) -> Result<Address, Rejection> {
+pub(super) fn from_replica(context: &Context) -> Result<Address, Rejection> {
     let from = context.from.clone();
     if from.entity.kind == Kind::Replica { Ok(from) } else { Err(Rejection::AskerKind { from }) }
 }
@@ -24,7 +24,10 @@ pub(super) fn protect(
         return Err(Rejection::NotTheReplica { replica: replica.clone(), from });
     }
     known(host, vm)?;
-    Ok(Decision::event(Event::Protected { vm: vm.clone(), replica: from }))
+    let mut draft = draft(host, context);
+    draft.event(Event::Protected { vm: vm.clone(), replica: from.clone() });
+    question::protected(host, (vm, from), &mut draft, context);
+    Ok(draft.done())
 }
 
 pub(super) fn unprotect(host: &Defined, vm: &VmName, context: &Context) -> Result<Decision<Event>, Rejection> {
@@ -32,11 +35,14 @@ pub(super) fn unprotect(host: &Defined, vm: &VmName, context: &Context) -> Resul
     if !host.protected.get(vm).is_some_and(|replicas| replicas.contains(&replica)) {
         return Err(Rejection::NotProtected { vm: vm.clone(), replica });
     }
-    Ok(Decision::event(Event::Unprotected { vm: vm.clone(), replica }))
+    let mut draft = draft(host, context);
+    draft.event(Event::Unprotected { vm: vm.clone(), replica: replica.clone() });
+    question::unprotected(host, (vm, &replica), &mut draft, context);
+    Ok(draft.done())
 }
 
 /// How an offered epoch stands to the one known.
-enum Standing {
+pub(super) enum Standing {
     /// Not older: it may be taken.
     Good,
     /// The same counter, granted by another site.
@@ -44,7 +50,7 @@ enum Standing {
 }
 
 /// Compares by counter. A conflict is recorded and refused; nothing else follows from it.
-fn standing(
+pub(super) fn standing(
     host: &Defined,
     (origin, offered): (&VmRef, &Epoch),
     command: &Command,
@@ -145,69 +151,12 @@ pub(super) fn grant(
             let mut draft = draft(host, context);
             draft.event(Event::RightGranted { vm, origin: origin.clone(), epoch: epoch.clone(), by: by.clone() });
             if grant.power_on {
+                question::dropped(host, grant.vm, &mut draft);
                 power::order_start((origin, epoch), (grant.vm, Some(by)), &mut draft, context);
+            } else {
+                question::granted(host, (grant.vm, (origin, epoch)), &mut draft, context);
             }
             Ok(draft.done())
         }
-    }
-}
-
-/// Whether this replica's answer about a VM that was found down is awaited.
-pub(super) fn awaited(host: &Defined, vm: &VmName, replica: &Address) -> bool {
-    host.asked.get(vm).is_some_and(|awaited| awaited.contains(replica))
-}
-
-/// The answer of a replica after a return. Not ours: it stays down, under the newer fence. Ours: it is started again once
-/// every replica has said so.
-pub(super) fn epoch_is(
-    host: &Defined,
-    (vm, epoch, yours): (&VmName, &Epoch, bool),
-    command: &Command,
-    context: &Context,
-) -> Result<Decision<Event>, Rejection> {
-    let by = from_replica(context)?;
-    let asked = awaited(host, vm, &by);
-    if yours && !asked {
-        return Err(Rejection::NotAsked { vm: vm.clone() });
-    }
-    let origin = host.origin(vm, context);
-    match standing(host, (&origin, epoch), command, context)? {
-        Standing::Conflict(decision) => Ok(decision),
-        Standing::Good => {
-            let mut draft = draft(host, context);
-            draft.event(Event::EpochLearned {
-                vm: vm.clone(),
-                origin: origin.clone(),
-                epoch: epoch.clone(),
-                yours,
-                by: by.clone(),
-            });
-            let last = host.asked.get(vm).is_some_and(|awaited| awaited.len() == 1);
-            follow(host, (vm, (origin, epoch.clone())), (yours, last), (&mut draft, context));
-            Ok(draft.done())
-        }
-    }
-}
-
-fn follow(
-    host: &Defined,
-    (vm, fence): (&VmName, (VmRef, Epoch)),
-    (yours, last): (bool, bool),
-    (draft, context): (&mut HostDraft<'_>, &Context),
-) {
-    let runs = host.inventory.get(vm).is_some_and(|facts| facts.running);
-    if yours && last && !runs {
-        power::order_start(fence, (vm, None), draft, context);
-    } else if !yours && !runs {
-        // Off already: the order raises the agent's fence. A guest that runs is never stopped by an answer alone.
-        power::order_stop(fence, (vm, StopAsker::Nobody), draft, context);
-    }
-}
-
-/// Why a VM may not be started.
-pub(super) fn why_not(host: &Defined, vm: &VmName, (origin, known): (VmRef, Epoch)) -> Rejection {
-    match host.asked.get(vm) {
-        Some(awaited) => Rejection::Asking { vm: vm.clone(), awaited: awaited.iter().cloned().collect() },
-        None => Rejection::NotYours { vm: vm.clone(), origin, known },
     }
 }

@@ -148,6 +148,18 @@ pub(super) fn asking() -> Given<Host> {
     back.when_from(AGENT, ended(ordinal, inventory(&[facts("web", false), facts("db", false)], true)))
 }
 
+/// An operator wants `web`, which is off, to run, and its replica is asked.
+pub(super) fn wanted() -> Given<Host> {
+    switched_off().when_from(OPS, start("web"))
+}
+
+/// `web` is protected and was switched off by an operator.
+pub(super) fn switched_off() -> Given<Host> {
+    let given = protected().when_from(OPS, Command::PowerOff { vm: vm("web") });
+    let ordinal = next(&given) - 1;
+    given.when_from(AGENT, ended(ordinal, Outcome::Done))
+}
+
 /// The right to run `web` was given up for epoch 2, and its guest is off.
 pub(super) fn released() -> Given<Host> {
     let given = protected().when_from(R1, release(2));
@@ -159,7 +171,7 @@ pub(super) fn released() -> Given<Host> {
 fn every_state_answers_every_input() {
     let reading = listed().when_from(S1, Command::PrepareRead { vm: vm("web") });
     let stopping = protected().when_from(R1, release(2));
-    let states = [given::<Host>(ME, []), served(), reading, protected(), stopping, released(), asking()];
+    let states = [given::<Host>(ME, []), served(), reading, protected(), stopping, released(), asking(), wanted()];
     let prepared = || {
         let taken = Timestamp(1);
         let (vm, snapshot) = (vm("web"), name("snap-1"));
@@ -241,52 +253,52 @@ fn every_state_answers_every_input() {
         Command::TaskEnded { .. } => 17,
         Command::Observed { .. } => 18,
     });
-    // States: undefined, served (nothing listed), reading, protected, stopping, released, asking.
-    let wanted = "\
-define: ok ok ok ok ok ok ok
-define-elsewhere: ok IN-USE IN-USE ok IN-USE ok ok
-remove: UNKNOWN IN-USE IN-USE IN-USE IN-USE IN-USE IN-USE
-discover: UNKNOWN DISCOVERING ok ok ok ok ok
-ready: UNKNOWN ok ok ok ok ok ok
-ready-of-another: UNKNOWN NOT-MY-MOVER NOT-MY-MOVER NOT-MY-MOVER NOT-MY-MOVER NOT-MY-MOVER NOT-MY-MOVER
-list: UNKNOWN NOT-DISCOVERED ok ok ok ok ok
-list-for-plan: UNKNOWN ASKER-KIND ASKER-KIND ASKER-KIND ASKER-KIND ASKER-KIND ASKER-KIND
-read: UNKNOWN NO-VM READING ok ok ok ok
-read-unknown: UNKNOWN NO-VM NO-VM NO-VM NO-VM NO-VM NO-VM
-read-by-job: UNKNOWN ASKER-KIND ASKER-KIND ASKER-KIND ASKER-KIND ASKER-KIND ASKER-KIND
-end-read: ok ok ok ok ok ok ok
-create: UNKNOWN ok ok ok ok ok ok
-create-there: UNKNOWN ok VM-EXISTS VM-EXISTS VM-EXISTS VM-EXISTS VM-EXISTS
-create-there-for-replica: UNKNOWN ok ok ok ok ok ok
-create-by-job: UNKNOWN ASKER-KIND ASKER-KIND ASKER-KIND ASKER-KIND ASKER-KIND ASKER-KIND
-protect: UNKNOWN NO-VM ok ok ok ok ok
-protect-for-another: UNKNOWN NOT-THE-REPLICA NOT-THE-REPLICA NOT-THE-REPLICA NOT-THE-REPLICA NOT-THE-REPLICA NOT-THE-REPLICA
-unprotect: UNKNOWN NOT-PROTECTED NOT-PROTECTED ok ok ok ok
-release: UNKNOWN ok ok ok ok ok ok
-release-by-session: UNKNOWN ASKER-KIND ASKER-KIND ASKER-KIND ASKER-KIND ASKER-KIND ASKER-KIND
-grant: UNKNOWN ok ok ok ok ok ok
-grant-old: UNKNOWN ok ok ok EPOCH-OLD EPOCH-OLD ok
-stop-guest: UNKNOWN ok ok ok ok ok ok
-stop-guest-old: UNKNOWN ok ok ok EPOCH-OLD EPOCH-OLD ok
-epoch-is-yours: UNKNOWN NOT-ASKED NOT-ASKED NOT-ASKED NOT-ASKED NOT-ASKED ok
-epoch-is-not-yours: UNKNOWN ok ok ok ok ok ok
-power-on: UNKNOWN NO-VM ALREADY-ON ALREADY-ON BUSY NOT-YOURS ASKING
-power-on-db: UNKNOWN NO-VM ok ok ok ok ok
-power-on-forced: UNKNOWN NO-VM ALREADY-ON ALREADY-ON BUSY ok ok
-power-off: UNKNOWN NO-VM ok ok BUSY ALREADY-OFF ALREADY-OFF
-power-off-db: UNKNOWN NO-VM ALREADY-OFF ALREADY-OFF ALREADY-OFF ALREADY-OFF ALREADY-OFF
-write: UNKNOWN NO-VM ok ok ok GUEST-OFF GUEST-OFF
-ended-unknown: UNKNOWN TASK-UNKNOWN TASK-UNKNOWN TASK-UNKNOWN TASK-UNKNOWN TASK-UNKNOWN TASK-UNKNOWN
-ended-by-another: UNKNOWN NOT-MY-AGENT NOT-MY-AGENT NOT-MY-AGENT NOT-MY-AGENT NOT-MY-AGENT NOT-MY-AGENT
-observed: UNKNOWN NO-VM ok ok ok ok ok
-observed-by-another: UNKNOWN NOT-MY-AGENT NOT-MY-AGENT NOT-MY-AGENT NOT-MY-AGENT NOT-MY-AGENT NOT-MY-AGENT
-register-refused: REFUSAL-UNEXPECTED ok ok ok ok ok ok
-read-refused: REFUSAL-UNEXPECTED REFUSAL-UNEXPECTED ok REFUSAL-UNEXPECTED REFUSAL-UNEXPECTED REFUSAL-UNEXPECTED REFUSAL-UNEXPECTED
-question-refused: REFUSAL-UNEXPECTED REFUSAL-UNEXPECTED REFUSAL-UNEXPECTED REFUSAL-UNEXPECTED REFUSAL-UNEXPECTED REFUSAL-UNEXPECTED ok
-other-refused: REFUSAL-UNEXPECTED REFUSAL-UNEXPECTED REFUSAL-UNEXPECTED REFUSAL-UNEXPECTED REFUSAL-UNEXPECTED REFUSAL-UNEXPECTED REFUSAL-UNEXPECTED
-wake: NOT-DUE NOT-DUE NOT-DUE NOT-DUE NOT-DUE NOT-DUE NOT-DUE
+    // States: undefined, served (nothing listed), reading, protected, stopping, released, asking, wanted.
+    let table_wanted = "\
+define: ok ok ok ok ok ok ok ok
+define-elsewhere: ok IN-USE IN-USE ok IN-USE ok ok ok
+remove: UNKNOWN IN-USE IN-USE IN-USE IN-USE IN-USE IN-USE IN-USE
+discover: UNKNOWN DISCOVERING ok ok ok ok ok ok
+ready: UNKNOWN ok ok ok ok ok ok ok
+ready-of-another: UNKNOWN NOT-MY-MOVER NOT-MY-MOVER NOT-MY-MOVER NOT-MY-MOVER NOT-MY-MOVER NOT-MY-MOVER NOT-MY-MOVER
+list: UNKNOWN NOT-DISCOVERED ok ok ok ok ok ok
+list-for-plan: UNKNOWN ASKER-KIND ASKER-KIND ASKER-KIND ASKER-KIND ASKER-KIND ASKER-KIND ASKER-KIND
+read: UNKNOWN NO-VM READING ok ok ok ok ok
+read-unknown: UNKNOWN NO-VM NO-VM NO-VM NO-VM NO-VM NO-VM NO-VM
+read-by-job: UNKNOWN ASKER-KIND ASKER-KIND ASKER-KIND ASKER-KIND ASKER-KIND ASKER-KIND ASKER-KIND
+end-read: ok ok ok ok ok ok ok ok
+create: UNKNOWN ok ok ok ok ok ok ok
+create-there: UNKNOWN ok VM-EXISTS VM-EXISTS VM-EXISTS VM-EXISTS VM-EXISTS VM-EXISTS
+create-there-for-replica: UNKNOWN ok ok ok ok ok ok ok
+create-by-job: UNKNOWN ASKER-KIND ASKER-KIND ASKER-KIND ASKER-KIND ASKER-KIND ASKER-KIND ASKER-KIND
+protect: UNKNOWN NO-VM ok ok ok ok ok ok
+protect-for-another: UNKNOWN NOT-THE-REPLICA NOT-THE-REPLICA NOT-THE-REPLICA NOT-THE-REPLICA NOT-THE-REPLICA NOT-THE-REPLICA NOT-THE-REPLICA
+unprotect: UNKNOWN NOT-PROTECTED NOT-PROTECTED ok ok ok ok ok
+release: UNKNOWN ok ok ok ok ok ok ok
+release-by-session: UNKNOWN ASKER-KIND ASKER-KIND ASKER-KIND ASKER-KIND ASKER-KIND ASKER-KIND ASKER-KIND
+grant: UNKNOWN ok ok ok ok ok ok ok
+grant-old: UNKNOWN ok ok ok EPOCH-OLD EPOCH-OLD ok ok
+stop-guest: UNKNOWN ok ok ok ok ok ok ok
+stop-guest-old: UNKNOWN ok ok ok EPOCH-OLD EPOCH-OLD ok ok
+epoch-is-yours: UNKNOWN NOT-ASKED NOT-ASKED NOT-ASKED NOT-ASKED NOT-ASKED ok ok
+epoch-is-not-yours: UNKNOWN ok ok ok ok ok ok ok
+power-on: UNKNOWN NO-VM ALREADY-ON ALREADY-ON BUSY NOT-YOURS ASKING ASKING
+power-on-db: UNKNOWN NO-VM ok ok ok ok ok ok
+power-on-forced: UNKNOWN NO-VM ALREADY-ON ALREADY-ON BUSY ok ok ok
+power-off: UNKNOWN NO-VM ok ok BUSY ALREADY-OFF ok ok
+power-off-db: UNKNOWN NO-VM ALREADY-OFF ALREADY-OFF ALREADY-OFF ALREADY-OFF ALREADY-OFF ALREADY-OFF
+write: UNKNOWN NO-VM ok ok ok GUEST-OFF GUEST-OFF GUEST-OFF
+ended-unknown: UNKNOWN TASK-UNKNOWN TASK-UNKNOWN TASK-UNKNOWN TASK-UNKNOWN TASK-UNKNOWN TASK-UNKNOWN TASK-UNKNOWN
+ended-by-another: UNKNOWN NOT-MY-AGENT NOT-MY-AGENT NOT-MY-AGENT NOT-MY-AGENT NOT-MY-AGENT NOT-MY-AGENT NOT-MY-AGENT
+observed: UNKNOWN NO-VM ok ok ok ok ok ok
+observed-by-another: UNKNOWN NOT-MY-AGENT NOT-MY-AGENT NOT-MY-AGENT NOT-MY-AGENT NOT-MY-AGENT NOT-MY-AGENT NOT-MY-AGENT
+register-refused: REFUSAL-UNEXPECTED ok ok ok ok ok ok ok
+read-refused: REFUSAL-UNEXPECTED REFUSAL-UNEXPECTED ok REFUSAL-UNEXPECTED REFUSAL-UNEXPECTED REFUSAL-UNEXPECTED REFUSAL-UNEXPECTED REFUSAL-UNEXPECTED
+question-refused: REFUSAL-UNEXPECTED REFUSAL-UNEXPECTED REFUSAL-UNEXPECTED REFUSAL-UNEXPECTED REFUSAL-UNEXPECTED REFUSAL-UNEXPECTED ok ok
+other-refused: REFUSAL-UNEXPECTED REFUSAL-UNEXPECTED REFUSAL-UNEXPECTED REFUSAL-UNEXPECTED REFUSAL-UNEXPECTED REFUSAL-UNEXPECTED REFUSAL-UNEXPECTED REFUSAL-UNEXPECTED
+wake: NOT-DUE NOT-DUE NOT-DUE NOT-DUE NOT-DUE NOT-DUE NOT-DUE NOT-DUE
 ";
-    assert_eq!(table(&states, &inputs), wanted);
+    assert_eq!(table(&states, &inputs), table_wanted);
 }
 
 #[test]

@@ -4,6 +4,7 @@ use super::{
     Known, Phase, Processing, Rejection, ReplicaActor, State, Work, answers, failback, failover, finish, points, tasks,
 };
 use crate::decider::{Context, Decision, Input};
+use crate::limits;
 use crate::turn::Turn;
 use farshore_schemas::ids::{Address, Kind, Name, VmName};
 use farshore_schemas::messages::plan::{self, Action};
@@ -319,7 +320,13 @@ impl<'a> Me<'a> {
         let yours = known.right.holder.is_some_and(|side| known.host_of(side, &self.context.me) == *asks);
         let epoch = known.right.epoch.clone();
         let mut turn = self.turn();
-        turn.send(asks, Message::Host(host::Command::EpochIs { vm: vm.clone(), epoch, yours }));
+        let answer = Message::Host(host::Command::EpochIs { vm: vm.clone(), epoch, yours });
+        // A yes that was under way for long may be over: the host asks again. A no does no harm at any time.
+        if yours {
+            turn.send_within(asks, answer, limits::WORD)
+        } else {
+            turn.send(asks, answer)
+        }
         Ok(turn.done())
     }
 

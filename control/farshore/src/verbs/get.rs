@@ -5,7 +5,7 @@ use crate::client::Client;
 use crate::failure::Failure;
 use crate::output::{rows, say, structured, table, time};
 use farshore_core::{host, job, plan, replica, repository, session};
-use farshore_schemas::ids::{Kind, Name, VmRef};
+use farshore_schemas::ids::{Address, Kind, Name, VmRef};
 use farshore_schemas::units::ByteCount;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -126,11 +126,7 @@ fn how(kind: Kind, thing: &Value) -> String {
             host::State::Defined(defined) if defined.revision == 0 => {
                 "never listed: is its agent there, and its folder? (farshore log ls --actor host/NAME)".to_owned()
             }
-            host::State::Defined(defined) => format!(
-                "{} VMs, {} running",
-                defined.inventory.len(),
-                defined.inventory.values().filter(|vm| vm.running).count()
-            ),
+            host::State::Defined(defined) => host_line(&defined),
         }),
         Kind::Site | Kind::Mover | Kind::Broker | Kind::Agent | Kind::Api => None,
     };
@@ -143,6 +139,17 @@ fn short(state: &Value) -> String {
         Value::Object(fields) => fields.keys().next().cloned().unwrap_or_default(),
         other @ (Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Array(_)) => text(other),
     }
+}
+
+fn host_line(host: &host::Defined) -> String {
+    let running = host.inventory.values().filter(|vm| vm.running).count();
+    let mut line = format!("{} VMs, {running} running", host.inventory.len());
+    for (count, what) in [(host.asked.len(), "wait for leave to run"), (host.kept_down.len(), "kept down")] {
+        if count > 0 {
+            line.push_str(&format!(", {count} {what}"));
+        }
+    }
+    line
 }
 
 fn job_line(state: &job::State) -> String {
@@ -309,18 +316,27 @@ struct VmLine {
     disks: usize,
     size: u64,
     running: bool,
+    /// The replicas that have not said yet whether it may run here, and with which code they refused to, if they did.
+    awaited: Vec<String>,
+    /// What keeps it down, if a replica said that it may not run here.
+    kept_down: Option<String>,
     replicas: Vec<String>,
 }
 
 impl VmLine {
     fn row(&self) -> Vec<String> {
-        let running = if self.running { "yes" } else { "no" };
+        let running = match (self.running, &self.kept_down) {
+            (true, _) => "yes".to_owned(),
+            (false, _) if !self.awaited.is_empty() => format!("no, waits for leave of {}", self.awaited.join(" and ")),
+            (false, Some(why)) => format!("no, {why}"),
+            (false, None) => "no".to_owned(),
+        };
         vec![
             self.host.clone(),
             self.vm.clone(),
             self.disks.to_string(),
             ByteCount(self.size).to_string(),
-            running.to_owned(),
+            running,
             self.replicas.join(" "),
         ]
     }
@@ -338,11 +354,25 @@ fn vms(client: &Client) -> Result<Vec<VmLine>, Failure> {
                 disks: vm.disks.len(),
                 size: vm.disks.iter().map(|disk| disk.size.0).sum(),
                 running: vm.running,
+                awaited: defined.asked.get(name).map(awaited).unwrap_or_default(),
+                kept_down: defined.kept_down.get(name).map(kept_down),
                 replicas: defined.protected.get(name).into_iter().flatten().map(ToString::to_string).collect(),
             });
         }
     }
     Ok(lines)
+}
+
+fn awaited(question: &host::Question) -> Vec<String> {
+    let line = |replica: &Address| match question.refused.get(replica) {
+        Some(code) => format!("{replica} (refused: {code})"),
+        None => replica.to_string(),
+    };
+    question.awaited.iter().map(line).collect()
+}
+
+fn kept_down(why: &host::KeptDown) -> String {
+    format!("kept down by {}: epoch {} of {}", why.by, why.epoch.counter, why.epoch.site)
 }
 
 /// A restore point in a list.

@@ -156,7 +156,8 @@ impl<'a> Operator<'a> {
         world.rest(self.vm).map(drop)
     }
 
-    /// Starts the guest at hq if it is off; a refusal is an answer (the question who may run it may still be open).
+    /// Starts the guest at hq if it is off. A refusal is an answer (the right may be elsewhere still), and so is a no of the
+    /// VM's replica, which hq asks first.
     fn power_on(&self) -> Result<(), Wrong> {
         let on = host::Command::PowerOn { vm: self.vm.name.clone(), forced: None };
         until(&format!("{} to run at hq", self.vm.name), || {
@@ -169,16 +170,15 @@ impl<'a> Operator<'a> {
         })
     }
 
-    /// Waits until no order to start or stop this VM is open at hq.
+    /// Waits until no order to start or stop this VM is open at hq, and nobody is asked about it.
     fn powered(&self) -> Result<(), Wrong> {
         let vm = &self.vm.name;
         until(&format!("{vm} to be started or stopped"), || {
-            let works = self.world.host_works(
-                &self.world.hq,
-                &name("hq-host"),
-                |work| matches!(work, Work::Start { vm: of, .. } | Work::Stop { vm: of, .. } if of == vm),
-            )?;
-            Ok((!works).then_some(()))
+            let Some(host) = self.world.host(&self.world.hq, &name("hq-host"))? else { return Ok(None) };
+            let mut works = host.orders.open.values().map(|open| &open.work);
+            let powers =
+                works.any(|work| matches!(work, Work::Start { vm: of, .. } | Work::Stop { vm: of, .. } if of == vm));
+            Ok((!powers && !host.asked.contains_key(vm)).then_some(()))
         })
     }
 
@@ -204,11 +204,11 @@ impl<'a> Operator<'a> {
         let (world, vm) = (self.world, self.vm);
         let off = host::Command::PowerOff { vm: vm.name.clone() };
         until(&format!("{} to be off at hq", vm.name), || {
+            self.powered()?;
             if !world.hq_host.status(&vm.name)?.is_running() {
                 return Ok(Some(()));
             }
             let _answer = world.hq.command(Kind::Host, &name("hq-host"), &Message::Host(off.clone()))?;
-            self.powered()?;
             Ok(None)
         })?;
         let held = hashes(&world.hq_host, &vm.name, None)?;
