@@ -1,4 +1,4 @@
-//! Six deliberate bugs, one per run, to show that the checkers find what they must. They can only be chosen with the cargo
+//! Seven deliberate bugs, one per run, to show that the checkers find what they must. They can only be chosen with the cargo
 //! feature `deliberate-bugs`, which this crate's tests turn on and no binary does; without it every question here is a
 //! constant no.
 
@@ -20,16 +20,19 @@ pub enum Bug {
     HashMapOrder,
     /// A log restored from a copy goes on under its old lineage.
     LineageNotRenewed,
+    /// A host takes what it knows itself for its replicas' answer, when an operator starts a VM that they protect.
+    StartedWithoutAsking,
 }
 
 /// All of them.
-pub const BUGS: [Bug; 6] = [
+pub const BUGS: [Bug; 7] = [
     Bug::EpochCheckSkipped,
     Bug::AckBeforeSync,
     Bug::WatermarkNotKept,
     Bug::PointAnnouncedBeforeChunks,
     Bug::HashMapOrder,
     Bug::LineageNotRenewed,
+    Bug::StartedWithoutAsking,
 ];
 
 /// The bug of a run, if it has one.

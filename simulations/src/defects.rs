@@ -1,10 +1,14 @@
-//! The driver's side of two deliberate bugs (see `bug.rs`).
+//! The driver's side of three deliberate bugs (see `bug.rs`).
 
+use crate::sim::Sim;
+use farshore_core::host;
 use farshore_kernel::draft::Receipt;
 use farshore_kernel::site::{Site, Step};
 use farshore_schemas::envelope::{Envelope, Wire};
-use farshore_schemas::messages::Message;
+use farshore_schemas::ids::{Address, Kind, Seq, VmRef};
 use farshore_schemas::messages::agent::Command;
+use farshore_schemas::messages::host::Command as Answer;
+use farshore_schemas::messages::{Epoch, Message};
 use farshore_schemas::units::Timestamp;
 use farshore_tasks::TaskTable;
 use std::collections::HashMap;
@@ -40,4 +44,19 @@ pub(crate) fn blind_to_epochs(table: &TaskTable, wire: &mut Wire) {
     if let Some(highest) = table.epochs().get(origin).filter(|highest| highest.counter > epoch.counter) {
         *epoch = highest.clone();
     }
+}
+
+/// What a host that asks nobody takes for the answers of the replicas of which an operator's start waits: its own knowledge.
+pub(crate) fn own_answers(sim: &Sim, host: &Address) -> Vec<(Address, Message)> {
+    let state = (host.entity.kind == Kind::Host).then(|| sim.state::<host::State>(host)).flatten();
+    let Some(host::State::Defined(defined)) = state else { return Vec::new() };
+    let wanted = defined.asked.iter().filter(|(_, question)| question.why == host::Why::Wanted);
+    let answers = wanted.flat_map(|(vm, question)| {
+        let origin = VmRef { site: host.site.clone(), host: host.entity.name.clone(), vm: vm.clone() };
+        let known = defined.rights.get(&origin).map(|right| right.epoch.clone());
+        let epoch = known.unwrap_or(Epoch { counter: 0, site: host.site.clone(), frame: Seq(0) });
+        let answer = Message::Host(Answer::EpochIs { vm: vm.clone(), epoch, yours: true });
+        question.awaited.iter().map(move |replica| (replica.clone(), answer.clone()))
+    });
+    answers.collect()
 }

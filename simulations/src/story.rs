@@ -2,6 +2,7 @@
 //! durable, a state that is waited for, or both: then the command is given again from time to time until the state is
 //! there. Beside the story operators do other things at random times.
 
+use crate::bug::Bug;
 use crate::checkers::state_of;
 use crate::choices::Draw;
 use crate::faults::Fault;
@@ -122,9 +123,19 @@ impl Sim {
 
     /// Gives a command by the operator's door.
     pub(crate) fn call(&mut self, to: &Address, message: Message, number: u64) -> Taken {
+        let operator = Address::new(&to.site, Kind::Api, &layout::name("operator"));
+        let taken = self.call_as(operator, to, message, number);
+        if self.bug.is(Bug::StartedWithoutAsking) {
+            for (replica, answer) in crate::defects::own_answers(self, to) {
+                self.call_as(replica, to, answer, number);
+            }
+        }
+        taken
+    }
+
+    fn call_as(&mut self, from: Address, to: &Address, message: Message, number: u64) -> Taken {
         let Some(site) = layout::site_index(&to.site) else { return Taken::No };
         let now = self.now();
-        let from = Address::new(&to.site, Kind::Api, &layout::name("operator"));
         let lineage = Lineage([0xfe; 16]);
         let envelope = Envelope {
             from,

@@ -60,6 +60,7 @@ mod bugs {
             Bug::PointAnnouncedBeforeChunks => &["P6"],
             Bug::HashMapOrder => &["P3"],
             Bug::LineageNotRenewed => &["P1"],
+            Bug::StartedWithoutAsking => &["P5"],
         }
     }
 

@@ -4,7 +4,7 @@
 use super::Checkers;
 use farshore_kernel::draft::Draft;
 use farshore_schemas::envelope::{Channel, Envelope, Sender};
-use farshore_schemas::frame::{Input, Verdict};
+use farshore_schemas::frame::Input;
 use farshore_schemas::ids::{EntityId, MessageId, Seq, TaskId, VmRef};
 use farshore_schemas::messages::agent::{Command, Order};
 use farshore_schemas::messages::{Epoch, Message};
@@ -73,16 +73,6 @@ impl Checkers {
                 "P4",
                 format!("task {} takes effect on {origin} under epoch {counter}, {told} is known", order.task),
             );
-        }
-    }
-
-    /// What an accepted message said.
-    pub(super) fn accepted_message(draft: &Draft) -> Option<&Message> {
-        match (&draft.input, &draft.verdict) {
-            (Input::Message(envelope), Verdict::Accepted) => envelope.body.as_ref(),
-            (Input::Message(_), Verdict::Rejected(_) | Verdict::Expired | Verdict::Superseded)
-            | (Input::Message(_), Verdict::Unsupported | Verdict::Poisoned)
-            | (Input::Wake | Input::Restarted | Input::LineageRenewed { .. } | Input::Poisoned { .. }, _) => None,
         }
     }
 }

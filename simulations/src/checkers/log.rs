@@ -86,6 +86,7 @@ impl Checkers {
         }
         self.log.tails.insert(site, tail.0);
         self.forget_accepted(site, tail);
+        self.forget_rights(site, tail);
     }
 
     /// A control is back with what it has folded.

@@ -24,13 +24,7 @@ pub(crate) fn state_of<S: DeserializeOwned>(kernel: &Site, id: &EntityId) -> Opt
 impl Checkers {
     /// An actor has decided and its state is folded.
     pub(crate) fn decided(&mut self, site: usize, draft: &Draft, kernel: &Site, world: &World) {
-        let message = Checkers::accepted_message(draft).cloned();
-        if let Some(message) = &message {
-            self.note_rights(site, &draft.actor, message);
-        }
-        if draft.actor.kind == Kind::Replica {
-            self.note_overrides(draft, kernel);
-        }
+        self.note_rights(site, draft, kernel);
         let nothing_happened = draft.events.len() <= 1;
         if nothing_happened {
             return;
