@@ -2,4 +2,5 @@
 
 mod random;
 mod rules;
+mod who_runs;
 mod world;

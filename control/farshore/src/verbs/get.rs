@@ -1,11 +1,12 @@
 //! Verbs that look: lists and single things of a running site, read through its API.
 
+use super::vms::{VmLine, vms};
 use crate::cli::Output;
 use crate::client::Client;
 use crate::failure::Failure;
 use crate::output::{rows, say, structured, table, time};
 use farshore_core::{host, job, plan, replica, repository, session};
-use farshore_schemas::ids::{Address, Kind, Name, VmRef};
+use farshore_schemas::ids::{Kind, Name, VmRef};
 use farshore_schemas::units::ByteCount;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -97,12 +98,12 @@ fn exists(thing: &Value) -> bool {
     state != "New" && state != "Undefined" && state["Undefined"].is_null() && state["Removed"].is_null()
 }
 
-fn text(value: &Value) -> String {
+pub(crate) fn text(value: &Value) -> String {
     value.as_str().map_or_else(|| value.to_string(), ToOwned::to_owned)
 }
 
 /// A state as its actor's type; none when the site runs another version.
-fn typed<T: DeserializeOwned>(thing: &Value) -> Option<T> {
+pub(crate) fn typed<T: DeserializeOwned>(thing: &Value) -> Option<T> {
     serde_json::from_value(thing["state"].clone()).ok()
 }
 
@@ -307,72 +308,6 @@ impl Rest {
             None => rest(true, short(&thing["state"]), None),
         }
     }
-}
-
-#[derive(Debug, Serialize)]
-struct VmLine {
-    host: String,
-    vm: String,
-    disks: usize,
-    size: u64,
-    running: bool,
-    /// The replicas that have not said yet whether it may run here, and with which code they refused to, if they did.
-    awaited: Vec<String>,
-    /// What keeps it down, if a replica said that it may not run here.
-    kept_down: Option<String>,
-    replicas: Vec<String>,
-}
-
-impl VmLine {
-    fn row(&self) -> Vec<String> {
-        let running = match (self.running, &self.kept_down) {
-            (true, _) => "yes".to_owned(),
-            (false, _) if !self.awaited.is_empty() => format!("no, waits for leave of {}", self.awaited.join(" and ")),
-            (false, Some(why)) => format!("no, {why}"),
-            (false, None) => "no".to_owned(),
-        };
-        vec![
-            self.host.clone(),
-            self.vm.clone(),
-            self.disks.to_string(),
-            ByteCount(self.size).to_string(),
-            running,
-            self.replicas.join(" "),
-        ]
-    }
-}
-
-fn vms(client: &Client) -> Result<Vec<VmLine>, Failure> {
-    let hosts: Vec<Value> = client.get("/api/v1/resources/host")?;
-    let mut lines = Vec::new();
-    for thing in &hosts {
-        let Some(host::State::Defined(defined)) = typed(thing) else { continue };
-        for (name, vm) in &defined.inventory {
-            lines.push(VmLine {
-                host: text(&thing["name"]),
-                vm: name.to_string(),
-                disks: vm.disks.len(),
-                size: vm.disks.iter().map(|disk| disk.size.0).sum(),
-                running: vm.running,
-                awaited: defined.asked.get(name).map(awaited).unwrap_or_default(),
-                kept_down: defined.kept_down.get(name).map(kept_down),
-                replicas: defined.protected.get(name).into_iter().flatten().map(ToString::to_string).collect(),
-            });
-        }
-    }
-    Ok(lines)
-}
-
-fn awaited(question: &host::Question) -> Vec<String> {
-    let line = |replica: &Address| match question.refused.get(replica) {
-        Some(code) => format!("{replica} (refused: {code})"),
-        None => replica.to_string(),
-    };
-    question.awaited.iter().map(line).collect()
-}
-
-fn kept_down(why: &host::KeptDown) -> String {
-    format!("kept down by {}: epoch {} of {}", why.by, why.epoch.counter, why.epoch.site)
 }
 
 /// A restore point in a list.

@@ -7,3 +7,4 @@ pub(crate) mod get;
 pub(crate) mod log;
 pub(crate) mod run;
 pub(crate) mod sim;
+pub(crate) mod vms;

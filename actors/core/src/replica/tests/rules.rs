@@ -35,18 +35,6 @@ fn yours(world: World, asks: &str) -> (World, u64, bool) {
 }
 
 #[test]
-fn a_yes_is_not_acted_on_for_ever_and_a_no_is() {
-    let expiry = |world: World| {
-        let ask = Command::WhoRuns { vm: vm("web"), host: address(SOURCE) };
-        let world = world.forget_sent().tell(SOURCE, ask);
-        let answer = world.sent.iter().find(|send| send.to == address(SOURCE)).unwrap();
-        (answer.expires.is_some(), answer.expires == Some(world.given.context.now.after(crate::limits::WORD)))
-    };
-    assert_eq!(expiry(World::ready(&[("p1", 100)])), (true, true));
-    assert_eq!(expiry(failed_over()), (false, false));
-}
-
-#[test]
 fn the_whole_way_there_and_back() {
     let world = failed_back().tell(OPS, Command::CommitFailback).settle().stands(Rest::Ready);
     assert_eq!(world.points(), [point("p1"), point("failback-2")]);
