@@ -1,8 +1,12 @@
 //! The command line's words.
 
 mod log;
+mod repo;
 
 pub(crate) use log::LogVerb;
+pub(crate) use repo::{
+    KeyVerb, PruneWhich, RepoAt, RepoBackupArgs, RepoInitArgs, RepoPruneArgs, RepoRestoreArgs, RepoVerb, UnlockArgs,
+};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use farshore_schemas::ids::{Name, PointId, SiteName, VmName};
@@ -107,6 +111,9 @@ pub(crate) enum Verb {
     /// Read, check and replay the event log of a data folder.
     #[command(subcommand)]
     Log(LogVerb),
+    /// Work on a repository's folder alone, with no site: make it, read images in, restore, verify, prune.
+    #[command(subcommand)]
+    Repo(RepoVerb),
     /// Simulate.
     #[command(subcommand)]
     Sim(SimVerb),

@@ -71,6 +71,19 @@ impl Failure {
         Failure::coded(&text, "see docs/guides/log.md for what to do").with(exit)
     }
 
+    pub(crate) fn repository(error: &farshore_repository::Error) -> Self {
+        let code = error.code();
+        let exit = match code.strip_prefix("FS-REPO-").unwrap_or(&code) {
+            "NOT-HERE" | "NO-POINT" | "NO-DISK" => Exit::NotFound,
+            "LOCKED" => Exit::Busy,
+            "KEY" => Exit::Auth,
+            "DAMAGE" | "NO-CHUNK" | "BAD-CHUNK" | "INCOMPLETE" | "PROOF" => Exit::Mismatch,
+            "FOREIGN" | "OWNER" | "POSITION" | "POINT-DIFFERS" => Exit::Refused,
+            _ => Exit::Failed,
+        };
+        Failure::new(&code, error.to_string(), error.advice()).with(exit)
+    }
+
     pub(crate) fn defect(error: &dyn fmt::Display) -> Self {
         Failure::new("FS-DEFECT", error.to_string(), "this is a defect of the program: please report it")
     }

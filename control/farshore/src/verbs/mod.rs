@@ -5,6 +5,7 @@ pub(crate) mod doctor;
 pub(crate) mod drive;
 pub(crate) mod get;
 pub(crate) mod log;
+pub(crate) mod repo;
 pub(crate) mod run;
 pub(crate) mod sim;
 pub(crate) mod vms;

@@ -9,6 +9,7 @@ mod garbage;
 mod kept_demo;
 mod over_nats;
 mod replication;
+mod repo;
 mod site;
 mod support;
 mod telemetry;

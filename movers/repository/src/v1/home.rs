@@ -43,11 +43,11 @@ pub struct Unlock {
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Header {
+pub(super) struct Header {
     format: u32,
     name: Name,
-    domain: Name,
-    encrypted: bool,
+    pub(super) domain: Name,
+    pub(super) encrypted: bool,
     /// The domain's secret in hex, when it is not kept in key slots.
     #[serde(skip_serializing_if = "Option::is_none")]
     domain_secret: Option<String>,
@@ -149,6 +149,8 @@ impl Repository {
         let repository = Repository {
             syncer: Syncer::new(io.clone(), path.to_owned()),
             root: path.to_owned(),
+            name: header.name,
+            domain_name: header.domain,
             cutter: Cutter::new(&domain),
             domain,
             sealing,
@@ -272,7 +274,7 @@ impl Repository {
     }
 }
 
-fn read_header(io: &Io, path: &Path) -> Result<Header> {
+pub(super) fn read_header(io: &Io, path: &Path) -> Result<Header> {
     let file = path.join(HEADER);
     let damage = |why: String| io.damage(&file, why);
     let Some(bytes) = io.read(&file)? else {
@@ -289,7 +291,7 @@ fn read_header(io: &Io, path: &Path) -> Result<Header> {
 }
 
 /// The repository's key and the domain's secret.
-fn open_keys(io: &Io, path: &Path, (header, unlock): (&Header, &Unlock)) -> Result<(Sealing, [u8; 32])> {
+pub(super) fn open_keys(io: &Io, path: &Path, (header, unlock): (&Header, &Unlock)) -> Result<(Sealing, [u8; 32])> {
     let refused = |why: String| Error::Key { path: path.to_owned(), why };
     if !header.encrypted {
         let secret = header.domain_secret.as_deref().and_then(|hex| hex.parse::<farshore_schemas::ids::Digest>().ok());

@@ -7,6 +7,7 @@
 
 use crate::io::Io;
 use farshore_format::v1::{Cutter, Domain, FileId, RepositoryKey, SealKey, Suite};
+use farshore_schemas::ids::Name;
 use std::collections::HashSet;
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -23,6 +24,7 @@ mod records;
 mod regions;
 mod restore;
 mod segment;
+mod slots;
 mod source;
 mod stages;
 mod sums;
@@ -33,6 +35,7 @@ pub use backup::{BackedUp, BackupOptions, Changes};
 pub use home::{Create, Unlock};
 pub use prune::Pruned;
 pub use restore::Restored;
+pub use slots::SharedDomain;
 pub use source::{RawSource, Source};
 pub use stages::Stages;
 pub use verify::{Damage, Verified};
@@ -42,6 +45,8 @@ pub use verify::{Damage, Verified};
 pub struct Repository {
     io: Io,
     root: PathBuf,
+    name: Name,
+    domain_name: Name,
     /// Held while the repository is open for writing; none when it was opened to be read.
     lock: Option<File>,
     sealing: Sealing,
@@ -120,6 +125,16 @@ impl Repository {
     /// Its folder.
     pub fn path(&self) -> &Path {
         &self.root
+    }
+
+    /// Its name.
+    pub fn name(&self) -> &Name {
+        &self.name
+    }
+
+    /// The name of its dedup domain.
+    pub fn domain_name(&self) -> &Name {
+        &self.domain_name
     }
 
     /// Where disks are cut here.

@@ -18,7 +18,11 @@ impl Repository {
         self.root.join("roster")
     }
 
-    pub(super) fn point_names(&self) -> Result<Vec<PointId>> {
+    /// The names of the points in the folder, sorted.
+    ///
+    /// # Errors
+    /// [`Error::Damage`] when a file is there that no point is named like, or what the disk says.
+    pub fn point_names(&self) -> Result<Vec<PointId>> {
         let folder = self.root.join("points");
         let parse =
             |name: String| Name::parse(&name).map(PointId).map_err(|error| self.io.damage(&folder.join(&name), error));
@@ -159,6 +163,29 @@ impl Repository {
         let mut total = 0;
         for (_, id) in self.index().all_packs() {
             total += std::fs::metadata(super::packs::pack_path(&self.root, &id)).map_or(0, |file| file.len());
+        }
+        Ok(ByteCount(total))
+    }
+
+    /// How many packs there are.
+    pub fn packs(&self) -> usize {
+        self.index().all_packs().count()
+    }
+
+    /// Bytes that prunes have put into the trash and none has unlinked yet.
+    ///
+    /// # Errors
+    /// What the disk says.
+    pub fn trash(&self) -> Result<ByteCount> {
+        let root = self.root.join("trash");
+        let mut total = 0;
+        for name in self.io.names(&root)? {
+            for folder in ["packs", "points"] {
+                let folder = root.join(&name).join(folder);
+                for file in self.io.names(&folder)? {
+                    total += std::fs::metadata(folder.join(file)).map_or(0, |file| file.len());
+                }
+            }
         }
         Ok(ByteCount(total))
     }

@@ -1,0 +1,162 @@
+//! The verbs of `farshore repo`. They work on a repository's folder alone: no site, no agent, no network.
+
+use clap::{Args, Subcommand};
+use farshore_schemas::ids::{DiskName, Name, VmName};
+use std::num::{NonZeroU32, NonZeroUsize};
+use std::path::PathBuf;
+
+/// Which repository, and what opens it.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct RepoAt {
+    /// The repository's folder.
+    pub(crate) path: PathBuf,
+    #[command(flatten)]
+    pub(crate) unlock: UnlockArgs,
+}
+
+/// What opens an encrypted repository. The passphrase itself is never an argument, which every user of the machine sees.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct UnlockArgs {
+    /// A file that holds the passphrase; else the environment's FARSHORE_PASSPHRASE.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) passphrase_file: Option<PathBuf>,
+}
+
+#[derive(Debug, Clone, Subcommand)]
+pub(crate) enum RepoVerb {
+    /// Make a repository; encrypted when a passphrase is given.
+    Init(RepoInitArgs),
+    /// Read images of one VM in and make a restore point of them.
+    Backup(RepoBackupArgs),
+    /// List restore points.
+    Points {
+        #[command(flatten)]
+        at: RepoAt,
+    },
+    /// Show what it holds and takes.
+    Stats {
+        #[command(flatten)]
+        at: RepoAt,
+    },
+    /// Read everything, and say what is damaged and which points that hurts.
+    Verify {
+        #[command(flatten)]
+        at: RepoAt,
+        /// Threads; one for each processor by default.
+        #[arg(long)]
+        threads: Option<NonZeroUsize>,
+    },
+    /// Write the disks of a point to files. Nothing that exists is overwritten; a file has its name only once it is proven.
+    Restore(RepoRestoreArgs),
+    /// Drop points and what only they name. Shows what would go; --apply does it.
+    Prune(RepoPruneArgs),
+    /// Passphrases that open it.
+    #[command(subcommand)]
+    Key(KeyVerb),
+}
+
+#[derive(Debug, Clone, Args)]
+pub(crate) struct RepoInitArgs {
+    #[command(flatten)]
+    pub(crate) at: RepoAt,
+    /// Its name.
+    #[arg(long)]
+    pub(crate) name: Name,
+    /// The name of its dedup domain; its own name without.
+    #[arg(long)]
+    pub(crate) domain: Option<Name>,
+    /// Join the dedup domain of another repository: both then name and cut chunks alike.
+    #[arg(long, value_name = "OTHER_REPO", conflicts_with = "domain")]
+    pub(crate) domain_from: Option<PathBuf>,
+    /// A file that holds the other repository's passphrase, if it is another than this one's.
+    #[arg(long, value_name = "FILE", requires = "domain_from")]
+    pub(crate) domain_passphrase_file: Option<PathBuf>,
+}
+
+#[derive(Debug, Clone, Args)]
+pub(crate) struct RepoBackupArgs {
+    #[command(flatten)]
+    pub(crate) at: RepoAt,
+    /// Raw images or block devices, which must not change meanwhile: the VM's disks, named after their files.
+    #[arg(required = true)]
+    pub(crate) images: Vec<PathBuf>,
+    /// Whose disks they are.
+    #[arg(long)]
+    pub(crate) vm: VmName,
+    /// The point's name; made from the VM and the time without.
+    #[arg(long)]
+    pub(crate) point: Option<Name>,
+    /// Read only what this file lists: a line `offset length` in bytes for each range that may have changed since BASE.
+    #[arg(long, value_name = "FILE", requires = "base")]
+    pub(crate) changed: Option<PathBuf>,
+    /// The point that --changed counts from.
+    #[arg(long, value_name = "POINT", requires = "changed")]
+    pub(crate) base: Option<Name>,
+    /// Threads; one for each processor by default.
+    #[arg(long)]
+    pub(crate) threads: Option<NonZeroUsize>,
+}
+
+#[derive(Debug, Clone, Args)]
+pub(crate) struct RepoRestoreArgs {
+    #[command(flatten)]
+    pub(crate) at: RepoAt,
+    /// The point (`farshore repo points`).
+    pub(crate) point: Name,
+    /// The folder to write to; made if need be.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) to: PathBuf,
+    /// Only this disk.
+    #[arg(long)]
+    pub(crate) disk: Option<DiskName>,
+    /// Threads; one for each processor by default.
+    #[arg(long)]
+    pub(crate) threads: Option<NonZeroUsize>,
+}
+
+#[derive(Debug, Clone, Args)]
+pub(crate) struct RepoPruneArgs {
+    #[command(flatten)]
+    pub(crate) at: RepoAt,
+    #[command(flatten)]
+    pub(crate) which: PruneWhich,
+    /// Do it.
+    #[arg(long)]
+    pub(crate) apply: bool,
+}
+
+/// Which points go.
+#[derive(Debug, Clone, Args)]
+#[group(required = true, multiple = false)]
+pub(crate) struct PruneWhich {
+    /// All but the newest so many of each VM.
+    #[arg(long, value_name = "N")]
+    pub(crate) keep: Option<NonZeroU32>,
+    /// These.
+    #[arg(long, value_name = "POINT", value_delimiter = ',')]
+    pub(crate) points: Vec<Name>,
+}
+
+#[derive(Debug, Clone, Subcommand)]
+pub(crate) enum KeyVerb {
+    /// Add a passphrase.
+    Add {
+        #[command(flatten)]
+        at: RepoAt,
+        /// A file that holds the new passphrase; else the environment's FARSHORE_NEW_PASSPHRASE.
+        #[arg(long, value_name = "FILE")]
+        new_passphrase_file: Option<PathBuf>,
+    },
+    /// List key slots.
+    List {
+        /// The repository's folder.
+        path: PathBuf,
+    },
+    /// Take a key slot away; the passphrase must be that of another slot.
+    Remove {
+        #[command(flatten)]
+        at: RepoAt,
+        /// The slot (`farshore repo key list`).
+        slot: String,
+    },
+}

@@ -1,0 +1,254 @@
+//! `farshore repo backup`: reads images in and makes a point of them.
+
+use super::{bar, bytes, changed, failed, open, threads};
+use crate::cli::{Output, RepoBackupArgs};
+use crate::failure::{Exit, Failure};
+use crate::output::{say, structured, table};
+use farshore_format::v1::{Compression, PointDisk, PointManifest};
+use farshore_repository::v1::{BackedUp, BackupOptions, Changes, RawSource, Repository, Source, Stages, WriteSession};
+use farshore_repository::{Error, Store};
+use farshore_schemas::ids::{Digest, DiskName, Name, PointId, SiteName, VmName, VmRef};
+use farshore_schemas::units::{ByteCount, Timestamp};
+use indicatif::ProgressBar;
+use serde_json::{Value, json};
+use std::num::NonZeroUsize;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Instant, SystemTime};
+
+/// An image to read.
+struct Image {
+    path: PathBuf,
+    name: DiskName,
+    source: RawSource,
+    /// Size and time of its last change; none for a device, which has no such time.
+    state: Option<(u64, SystemTime)>,
+}
+
+/// What a whole backup came to.
+struct Outcome {
+    point: PointManifest,
+    disks: Vec<BackedUp>,
+    stages: Stages,
+    seconds: f64,
+    threads: NonZeroUsize,
+}
+
+/// A disk of the point before, and what may have changed of it since.
+type Base = (PointDisk, Vec<Range<u64>>);
+
+/// Counts what is read.
+struct Counted<'a> {
+    source: &'a RawSource,
+    bar: &'a ProgressBar,
+}
+
+impl Source for Counted<'_> {
+    fn size(&self) -> u64 {
+        self.source.size()
+    }
+
+    fn extents(&self) -> &[Range<u64>] {
+        self.source.extents()
+    }
+
+    fn allocated(&self) -> &[Range<u64>] {
+        self.source.allocated()
+    }
+
+    fn read_at(&self, offset: u64, into: &mut [u8]) -> std::io::Result<()> {
+        self.source.read_at(offset, into)?;
+        self.bar.inc(into.len() as u64);
+        Ok(())
+    }
+}
+
+/// Runs the verb.
+pub(super) fn run(args: &RepoBackupArgs, output: Output, quiet: bool) -> Result<(), Failure> {
+    let begun = Instant::now();
+    let images = look_at(&args.images)?;
+    if args.changed.is_some() && images.len() > 1 {
+        let text = "--changed lists the ranges of one disk, and several were named";
+        return Err(Failure::new("FS-REPO-CHANGED", text, "back the VM up without --changed"));
+    }
+    let repository = Arc::new(open(&args.at)?);
+    let taken = Timestamp(jiff::Timestamp::now().as_millisecond());
+    let point = point_name(&repository, args, taken)?;
+    let base = base(&repository, args, &images)?;
+    let (session, stages, threads) = (repository.write_session(), Stages::default(), threads(args.threads));
+    let ranges = base.as_ref().map(|(_, ranges)| ranges.as_slice());
+    let bar = bar(to_read(&images, ranges), quiet);
+    let mut disks = Vec::new();
+    for image in &images {
+        bar.set_message(image.name.to_string());
+        let changes = base.as_ref().map(|(disk, ranges)| Changes { disk, ranges });
+        disks.push(read_in(&session, (image, changes), (threads, &stages), &bar)?);
+    }
+    bar.finish_and_clear();
+    let point = PointManifest {
+        point,
+        vm: owner(&args.vm)?,
+        taken,
+        disks: disks.iter().map(point_disk).collect(),
+        stored: disks.iter().fold(ByteCount(0), |sum, disk| sum + disk.stored),
+    };
+    repository.commit_point(&point).map_err(failed)?;
+    drop(session);
+    tell(&Outcome { point, disks, stages, seconds: begun.elapsed().as_secs_f64(), threads }, output)
+}
+
+/// No site has discovered these VMs: their place says so.
+fn owner(vm: &VmName) -> Result<VmRef, Failure> {
+    let defect = |bad: farshore_schemas::ids::BadId| Failure::defect(&bad);
+    let (site, host) = (SiteName::parse("local").map_err(defect)?, Name::parse("files").map_err(defect)?);
+    Ok(VmRef { site, host, vm: vm.clone() })
+}
+
+fn point_disk(disk: &BackedUp) -> PointDisk {
+    PointDisk { name: disk.name.clone(), size: disk.size, checksum: disk.checksum, disk: Digest(disk.disk.0) }
+}
+
+fn look_at(paths: &[PathBuf]) -> Result<Vec<Image>, Failure> {
+    let mut images: Vec<Image> = Vec::new();
+    for path in paths {
+        let unreadable = |error: std::io::Error| Failure::io("read", path, &error);
+        let state = state_of(path)?;
+        let text = path.file_name().unwrap_or_default().to_string_lossy();
+        let name = DiskName::parse(&text).map_err(|bad| {
+            Failure::new("FS-REPO-DISK-NAME", bad.to_string(), "give the image such a name, or link to it under one")
+        })?;
+        if images.iter().any(|image| image.name == name) {
+            let text = format!("two of the images are named {name}: a VM's disks are named after their files");
+            return Err(Failure::new("FS-REPO-DISK-NAME", text, "link to one of them under another name"));
+        }
+        let source = RawSource::open(path).map_err(unreadable)?;
+        images.push(Image { path: path.clone(), name, source, state });
+    }
+    Ok(images)
+}
+
+fn state_of(path: &Path) -> Result<Option<(u64, SystemTime)>, Failure> {
+    let unreadable = |error: std::io::Error| Failure::io("read", path, &error);
+    let metadata = std::fs::metadata(path).map_err(unreadable)?;
+    if metadata.is_dir() {
+        return Err(unreadable(std::io::ErrorKind::IsADirectory.into()));
+    }
+    if !metadata.is_file() {
+        return Ok(None);
+    }
+    Ok(Some((metadata.len(), metadata.modified().map_err(unreadable)?)))
+}
+
+/// As told, or made from the VM's name and the time; none that there is.
+fn point_name(repository: &Repository, args: &RepoBackupArgs, taken: Timestamp) -> Result<PointId, Failure> {
+    let there = repository.point_names().map_err(failed)?;
+    if let Some(told) = &args.point {
+        let point = PointId(told.clone());
+        if there.contains(&point) {
+            let text = format!("the repository has a point {point} already");
+            return Err(
+                Failure::new("FS-REPO-POINT-EXISTS", text, "give the new point a name of its own").with(Exit::Refused)
+            );
+        }
+        return Ok(point);
+    }
+    let legal = |c: char| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '-' };
+    let vm: String = args.vm.as_str().chars().map(legal).take(36).collect();
+    let vm = match vm.trim_matches('-') {
+        "" => "vm",
+        vm => vm,
+    };
+    let at = jiff::Timestamp::from_millisecond(taken.0).map_err(|error| Failure::defect(&error))?;
+    let stem = format!("{vm}-{}", at.strftime("%Y%m%d-%H%M%S"));
+    let names = std::iter::once(stem.clone()).chain((2u32..).map(|number| format!("{stem}-{number}")));
+    for name in names {
+        let point = PointId(Name::parse(&name).map_err(|bad| Failure::defect(&bad))?);
+        if !there.contains(&point) {
+            return Ok(point);
+        }
+    }
+    Err(Failure::defect(&"every name is taken"))
+}
+
+/// The disk of the point before and what changed since, when only that is read.
+fn base(repository: &Repository, args: &RepoBackupArgs, images: &[Image]) -> Result<Option<Base>, Failure> {
+    let (Some(file), Some(base), [image]) = (&args.changed, &args.base, images) else { return Ok(None) };
+    let base = PointId(base.clone());
+    let point = repository.point(&base).map_err(failed)?;
+    let point = point.ok_or_else(|| failed(Error::NoPoint { store: Store::Repository, point: base.clone() }))?;
+    if point.vm != owner(&args.vm)? {
+        let text = format!("point {base} is of VM {}, not of {}", point.vm.vm, args.vm);
+        return Err(Failure::new("FS-REPO-BASE", text, "name a point of the same VM").with(Exit::Refused));
+    }
+    let disk = point.disks.into_iter().find(|disk| disk.name == image.name);
+    let disk = disk.ok_or_else(|| failed(Error::NoDisk { point: base, disk: image.name.clone() }))?;
+    Ok(Some((disk, changed::read(file, image.source.size())?)))
+}
+
+fn to_read(images: &[Image], changed: Option<&[Range<u64>]>) -> u64 {
+    let total = |ranges: &[Range<u64>]| ranges.iter().map(|range| range.end - range.start).sum::<u64>();
+    changed.map_or_else(|| images.iter().map(|image| total(image.source.extents())).sum(), total)
+}
+
+fn read_in(
+    session: &WriteSession,
+    (image, changes): (&Image, Option<Changes<'_>>),
+    (threads, stages): (NonZeroUsize, &Stages),
+    bar: &ProgressBar,
+) -> Result<BackedUp, Failure> {
+    let options = BackupOptions { compression: Compression::Balanced, threads, path: image.path.clone() };
+    let source = Counted { source: &image.source, bar };
+    let disk = session.repository().backup_disk(&image.name, (&source, &options, changes), stages).map_err(failed)?;
+    if state_of(&image.path)? != image.state {
+        let text = format!("{} was written to while it was read: no point is made", image.path.display());
+        return Err(Failure::new("FS-REPO-MOVING", text, "stop its VM or take a snapshot, then run it again")
+            .with(Exit::Mismatch));
+    }
+    Ok(disk)
+}
+
+fn tell(outcome: &Outcome, output: Output) -> Result<(), Failure> {
+    let sum = |of: fn(&BackedUp) -> ByteCount| outcome.disks.iter().fold(ByteCount(0), |sum, disk| sum + of(disk));
+    let (read, new, stored) = (sum(|disk| disk.read), sum(|disk| disk.new), sum(|disk| disk.stored));
+    // Seconds are summed over threads; a stage that keeps them all busy all the time has a share of one.
+    let share = |seconds: f64| (seconds / (outcome.seconds * outcome.threads.get() as f64)).clamp(0.0, 1.0);
+    let busy: Vec<(&str, f64)> = outcome.stages.seconds().map(|(stage, spent)| (stage, share(spent))).into();
+    let disks: Vec<Value> = outcome
+        .disks
+        .iter()
+        .map(|disk| {
+            json!({ "name": disk.name.to_string(), "size": disk.size.0, "read": disk.read.0, "new": disk.new.0, "stored": disk.stored.0 })
+        })
+        .collect();
+    let shown = json!({
+        "point": outcome.point.point.to_string(),
+        "vm": outcome.point.vm.vm.to_string(),
+        "disks": disks,
+        "read": read.0,
+        "new": new.0,
+        "stored": stored.0,
+        "seconds": outcome.seconds,
+        "busy": busy.iter().map(|(stage, share)| ((*stage).to_owned(), json!(share))).collect::<serde_json::Map<_, _>>(),
+        "bottleneck": outcome.stages.bottleneck(),
+    });
+    if structured(output, &shown)? {
+        return Ok(());
+    }
+    let row = |disk: &BackedUp| {
+        vec![disk.name.to_string(), bytes(disk.size), bytes(disk.read), bytes(disk.new), bytes(disk.stored)]
+    };
+    table(&["disk", "size", "read", "new", "stored"], outcome.disks.iter().map(row).collect());
+    let busy: Vec<String> = busy.iter().map(|(stage, share)| format!("{stage} {:.0} %", share * 100.0)).collect();
+    say(&format!(
+        "point {}: {} read, {} new, {} stored in {:.1} s; busy: {}; bottleneck: {}",
+        outcome.point.point,
+        bytes(read),
+        bytes(new),
+        bytes(stored),
+        outcome.seconds,
+        busy.join(", "),
+        outcome.stages.bottleneck()
+    ));
+    Ok(())
+}

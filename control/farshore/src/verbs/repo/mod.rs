@@ -1,0 +1,237 @@
+//! `farshore repo`: a repository's folder without a site. It is the way in and out when there is no control plane: who has
+//! the folder and a passphrase has the data.
+
+mod backup;
+mod changed;
+mod keys;
+mod prune;
+mod restore;
+
+use crate::cli::{Output, RepoAt, RepoInitArgs, RepoVerb};
+use crate::failure::{Exit, Failure};
+use crate::output::{hint, rows, say, structured, time};
+use farshore_format::v1::PointManifest;
+use farshore_repository::Error;
+use farshore_repository::v1::{Create, Repository, SharedDomain, Unlock, Verified};
+use farshore_schemas::units::ByteCount;
+use indicatif::{HumanBytes, ProgressBar, ProgressStyle};
+use serde_json::{Value, json};
+use std::num::NonZeroUsize;
+use std::time::{Duration, Instant};
+
+/// Runs one of the verbs.
+pub(crate) fn run(verb: RepoVerb, output: Output, quiet: bool) -> Result<(), Failure> {
+    match verb {
+        RepoVerb::Init(args) => init(&args, output, quiet),
+        RepoVerb::Backup(args) => backup::run(&args, output, quiet),
+        RepoVerb::Points { at } => points(&at, output),
+        RepoVerb::Stats { at } => stats(&at, output),
+        RepoVerb::Verify { at, threads } => verify(&at, threads, output, quiet),
+        RepoVerb::Restore(args) => restore::run(&args, output, quiet),
+        RepoVerb::Prune(args) => prune::run(&args, output, quiet),
+        RepoVerb::Key(verb) => keys::run(verb, output, quiet),
+    }
+}
+
+fn failed(error: Error) -> Failure {
+    Failure::repository(&error)
+}
+
+/// Opens it for writing.
+fn open(at: &RepoAt) -> Result<Repository, Failure> {
+    Repository::open(&at.path, &keys::unlock(&at.unlock)?).map_err(failed)
+}
+
+/// Opens it to be read, whoever else uses it.
+fn open_to_read(at: &RepoAt) -> Result<Repository, Failure> {
+    Repository::open_to_read(&at.path, &keys::unlock(&at.unlock)?).map_err(failed)
+}
+
+fn threads(told: Option<NonZeroUsize>) -> NonZeroUsize {
+    told.or_else(|| std::thread::available_parallelism().ok()).unwrap_or(NonZeroUsize::MIN)
+}
+
+fn bytes(count: ByteCount) -> String {
+    HumanBytes(count.0).to_string()
+}
+
+/// A bar over bytes; hidden when nobody looks.
+fn bar(total: u64, quiet: bool) -> ProgressBar {
+    if quiet {
+        return ProgressBar::hidden();
+    }
+    let bar = ProgressBar::new(total);
+    let style = ProgressStyle::with_template("{msg} {wide_bar} {bytes}/{total_bytes} {bytes_per_sec}, {eta} left");
+    bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
+    bar
+}
+
+/// A sign of life of what does not say how far it is.
+fn spinner(what: &str, quiet: bool) -> ProgressBar {
+    if quiet {
+        return ProgressBar::hidden();
+    }
+    let spinner = ProgressBar::new_spinner().with_message(what.to_owned());
+    let style = ProgressStyle::with_template("{spinner} {msg} {elapsed}");
+    spinner.set_style(style.unwrap_or_else(|_| ProgressStyle::default_spinner()));
+    spinner.enable_steady_tick(Duration::from_millis(200));
+    spinner
+}
+
+fn init(args: &RepoInitArgs, output: Output, quiet: bool) -> Result<(), Failure> {
+    let unlock = keys::unlock(&args.at.unlock)?;
+    let domain = args.domain_from.as_ref().map(|other| {
+        let theirs = args.domain_passphrase_file.as_ref().map(|file| keys::from_file(file)).transpose()?;
+        let theirs = Unlock { passphrase: theirs.or_else(|| unlock.passphrase.clone()) };
+        Repository::domain_of(other, &theirs).map_err(failed)
+    });
+    let domain: Option<SharedDomain> = domain.transpose()?;
+    if domain.as_ref().is_some_and(|domain| domain.sealed) && unlock.passphrase.is_none() {
+        let text = "a repository that is not encrypted would hold the secret of an encrypted one's domain in clear";
+        return Err(Failure::new("FS-REPO-DOMAIN", text, "give this repository a passphrase, or a domain of its own")
+            .with(Exit::Refused));
+    }
+    let own = || args.domain.clone().unwrap_or_else(|| args.name.clone());
+    let make = Create {
+        name: args.name.clone(),
+        domain: domain.as_ref().map_or_else(own, |domain| domain.name.clone()),
+        domain_secret: domain.map(|domain| domain.secret),
+        passphrase: unlock.passphrase,
+    };
+    let repository = Repository::create(&args.at.path, &make).map_err(failed)?;
+    let shown = json!({
+        "repository": repository.name().to_string(),
+        "domain": repository.domain_name().to_string(),
+        "encrypted": repository.encrypted(),
+    });
+    if !structured(output, &shown)? {
+        let how = if repository.encrypted() { "encrypted" } else { "not encrypted" };
+        say(&format!("repository {} is at {}, {how}", make.name, args.at.path.display()));
+    }
+    if repository.encrypted() {
+        hint(quiet, "keep the passphrase: without it nobody can read what will be stored, and nobody can help");
+    } else {
+        hint(quiet, "whoever reads this folder reads the disks; a repository is encrypted when it is made, or never");
+    }
+    Ok(())
+}
+
+fn point_json(point: &PointManifest) -> Value {
+    let disks: Vec<Value> = point
+        .disks
+        .iter()
+        .map(|disk| {
+            json!({ "name": disk.name.to_string(), "size": disk.size.0, "checksum": disk.checksum.map(|sum| sum.to_string()) })
+        })
+        .collect();
+    json!({
+        "point": point.point.to_string(),
+        "vm": point.vm.vm.to_string(),
+        "host": point.vm.host.to_string(),
+        "site": point.vm.site.to_string(),
+        "taken": point.taken.0,
+        "size": point.disks.iter().map(|disk| disk.size.0).sum::<u64>(),
+        "stored": point.stored.0,
+        "disks": disks,
+    })
+}
+
+/// Points that can be read are listed though others cannot.
+fn points(at: &RepoAt, output: Output) -> Result<(), Failure> {
+    let repository = open_to_read(at)?;
+    let (mut sound, mut first) = (Vec::new(), None);
+    for name in repository.point_names().map_err(failed)? {
+        match repository.point(&name) {
+            Ok(point) => sound.extend(point),
+            Err(error) => first = first.or(Some(failed(error))),
+        }
+    }
+    sound.sort_by(|a, b| (a.taken, &a.point).cmp(&(b.taken, &b.point)));
+    let listed: Vec<(&PointManifest, Value)> = sound.iter().map(|point| (point, point_json(point))).collect();
+    let values: Vec<&Value> = listed.iter().map(|(_, value)| value).collect();
+    if !structured(output, &values)? {
+        rows(Output::Table, &sound, &["point", "vm", "taken", "disks", "size", "stored"], |point| {
+            let size = point.disks.iter().fold(ByteCount(0), |sum, disk| sum + disk.size);
+            vec![
+                point.point.to_string(),
+                point.vm.vm.to_string(),
+                time(point.taken.0),
+                point.disks.len().to_string(),
+                bytes(size),
+                bytes(point.stored),
+            ]
+        })?;
+    }
+    first.map_or(Ok(()), Err)
+}
+
+fn stats(at: &RepoAt, output: Output) -> Result<(), Failure> {
+    let repository = open_to_read(at)?;
+    let points = repository.point_names().map_err(failed)?.len();
+    let (stored, trash) = (repository.stored().map_err(failed)?, repository.trash().map_err(failed)?);
+    let shown = json!({
+        "repository": repository.name().to_string(),
+        "domain": repository.domain_name().to_string(),
+        "encrypted": repository.encrypted(),
+        "points": points,
+        "packs": repository.packs(),
+        "stored": stored.0,
+        "trash": trash.0,
+        "position": repository.position().map_err(failed)?,
+    });
+    if structured(output, &shown)? {
+        return Ok(());
+    }
+    let lines = [
+        ("repository", repository.name().to_string()),
+        ("domain", repository.domain_name().to_string()),
+        ("encrypted", if repository.encrypted() { "yes" } else { "no" }.to_owned()),
+        ("points", points.to_string()),
+        ("packs", repository.packs().to_string()),
+        ("stored", bytes(stored)),
+        ("trash", bytes(trash)),
+    ];
+    lines.iter().for_each(|(what, value)| say(&format!("{what:<11} {value}")));
+    Ok(())
+}
+
+fn verify(at: &RepoAt, told: Option<NonZeroUsize>, output: Output, quiet: bool) -> Result<(), Failure> {
+    let begun = Instant::now();
+    let repository = open_to_read(at)?;
+    let spinner = spinner("reading everything", quiet);
+    let verified = repository.verify(threads(told)).map_err(failed)?;
+    spinner.finish_and_clear();
+    let damage: Vec<Value> = verified.damage.iter().map(|one| json!({ "what": one.what, "why": one.why })).collect();
+    let hurt: Vec<Value> =
+        verified.hurt.iter().map(|(point, why)| json!({ "point": point.to_string(), "why": why })).collect();
+    let shown = json!({
+        "records": verified.records,
+        "bytes": verified.bytes,
+        "points": verified.points,
+        "seconds": begun.elapsed().as_secs_f64(),
+        "damage": damage,
+        "hurt": hurt,
+    });
+    if !structured(output, &shown)? {
+        tell(&verified);
+    }
+    if verified.sound() {
+        return Ok(());
+    }
+    let text = format!(
+        "{} of {} points cannot be restored in full; {} damages were found",
+        verified.hurt.len(),
+        verified.points,
+        verified.damage.len()
+    );
+    let advice =
+        "do not prune; look at the disk under it; put damaged files back from a copy, or back the VMs up again";
+    Err(Failure::new("FS-REPO-DAMAGE", text, advice).with(Exit::Mismatch))
+}
+
+fn tell(verified: &Verified) {
+    let read = bytes(ByteCount(verified.bytes));
+    say(&format!("{} records of {} points proven, {read} read", verified.records, verified.points));
+    verified.damage.iter().for_each(|one| say(&format!("  damaged: {}: {}", one.what, one.why)));
+    verified.hurt.iter().for_each(|(point, why)| say(&format!("  hurt: point {point}: {why}")));
+}

@@ -1,0 +1,289 @@
+//! `farshore repo` on a folder alone: what goes in comes out, damage is told, nothing is overwritten.
+
+use crate::support::{Said, command, farshore, run, text};
+use std::fs::{self, File};
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+
+/// Bytes that do not compress, the same for the same seed.
+fn noise(seed: u32, length: u32) -> Vec<u8> {
+    let mut state = seed.wrapping_mul(2_654_435_761) | 1;
+    let mut next = || {
+        state ^= state << 13;
+        state ^= state >> 17;
+        state ^= state << 5;
+        state
+    };
+    (0..length / 4).flat_map(|_| next().to_le_bytes()).collect()
+}
+
+/// A disk with holes, of a size that is no multiple of a block.
+fn image(path: &Path, seed: u32) {
+    let file = File::create(path).unwrap();
+    file.set_len((40 << 20) + 123).unwrap();
+    for (part, offset) in [(0, 0), (1, 5 << 20), (2, 21 << 20)] {
+        file.write_all_at(&noise(seed + part, 1 << 20), offset).unwrap();
+    }
+}
+
+/// A folder with a disk and a repository.
+struct Place {
+    folder: tempfile::TempDir,
+    passphrase: Option<&'static str>,
+}
+
+impl Place {
+    fn new(passphrase: Option<&'static str>) -> Place {
+        let place = Place { folder: tempfile::tempdir().unwrap(), passphrase };
+        image(&place.disk(), 1);
+        place.repo(&["init"], &["--name", "r"]).good();
+        place
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    fn disk(&self) -> PathBuf {
+        self.path("disk.raw")
+    }
+
+    fn repository(&self) -> PathBuf {
+        self.path("r")
+    }
+
+    /// `farshore -o json repo VERB PATH ARGS`, with the passphrase in the environment.
+    fn repo(&self, verb: &[&str], args: &[&str]) -> Said {
+        self.with(self.passphrase, verb, args)
+    }
+
+    fn with(&self, passphrase: Option<&str>, verb: &[&str], args: &[&str]) -> Said {
+        let repository = self.repository();
+        let mut command = command(&[&["-o", "json", "repo"], verb, &[text(&repository)], args].concat());
+        command.env_remove("FARSHORE_PASSPHRASE").env_remove("FARSHORE_NEW_PASSPHRASE");
+        if let Some(passphrase) = passphrase {
+            command.env("FARSHORE_PASSPHRASE", passphrase);
+        }
+        run(command)
+    }
+
+    fn back_up(&self, point: &str) -> Said {
+        self.repo(&["backup"], &[text(&self.disk()), "--vm", "web", "--point", point]).good()
+    }
+
+    fn restore(&self, point: &str, to: &str) -> Said {
+        self.repo(&["restore"], &[point, "--to", text(&self.path(to))])
+    }
+
+    fn points(&self) -> Vec<String> {
+        let listed = self.repo(&["points"], &[]).good().json();
+        listed.as_array().unwrap().iter().map(|point| point["point"].as_str().unwrap().to_owned()).collect()
+    }
+
+    fn packs(&self) -> Vec<PathBuf> {
+        let folders = fs::read_dir(self.repository().join("packs")).unwrap();
+        folders
+            .flat_map(|folder| fs::read_dir(folder.unwrap().path()).unwrap())
+            .map(|pack| pack.unwrap().path())
+            .collect()
+    }
+}
+
+#[track_caller]
+fn same(one: &Path, other: &Path) {
+    assert!(fs::read(one).unwrap() == fs::read(other).unwrap(), "{} and {} differ", one.display(), other.display());
+}
+
+fn contains(path: &Path, wanted: &[u8]) -> bool {
+    fs::read(path).unwrap().windows(wanted.len()).any(|window| window == wanted)
+}
+
+#[test]
+fn what_was_backed_up_is_restored_byte_for_byte_encrypted_or_not() {
+    for passphrase in [None, Some("correct horse")] {
+        let place = Place::new(passphrase);
+        let said = place.back_up("one").json();
+        assert_eq!((&said["read"], &said["new"]), (&(3u64 << 20).into(), &(3u64 << 20).into()), "{said}");
+        assert!(said["busy"]["proxy"].as_f64().unwrap() <= 1.0 && said["bottleneck"].is_string(), "{said}");
+        let again = place.back_up("two").json();
+        assert_eq!(again["new"], 0, "nothing is stored twice: {again}");
+        assert_eq!(place.points(), ["one", "two"]);
+        place.restore("one", "out").good();
+        same(&place.path("out/disk.raw"), &place.disk());
+        assert_eq!(fs::read_dir(place.path("out")).unwrap().count(), 1, "nothing else is left there");
+        let verified = place.repo(&["verify"], &[]).good().json();
+        assert_eq!((&verified["points"], &verified["damage"]), (&2.into(), &serde_json::json!([])), "{verified}");
+        let stats = place.repo(&["stats"], &[]).good().json();
+        assert_eq!(stats["encrypted"], passphrase.is_some(), "{stats}");
+        assert_eq!((&stats["points"], &stats["domain"]), (&2.into(), &"r".into()), "{stats}");
+        let part = &noise(1, 1 << 20)[..4096];
+        let readable = place.packs().iter().any(|pack| contains(pack, part));
+        assert_eq!(readable, passphrase.is_none(), "an encrypted repository shows nothing of a disk");
+    }
+}
+
+#[test]
+fn a_wrong_passphrase_opens_nothing_and_is_never_an_argument() {
+    let place = Place::new(Some("right"));
+    place.back_up("one");
+    for given in [None, Some("wrong")] {
+        for (verb, args) in [("points", &[][..]), ("verify", &[]), ("prune", &["--keep", "1", "--apply"])] {
+            place.with(given, &[verb], args).refused(12, &["FS-REPO-KEY"]);
+        }
+    }
+    place.with(Some(""), &["points"], &[]).refused(1, &["FS-REPO-PASSPHRASE"]);
+    let file = place.path("passphrase");
+    fs::write(&file, "right\n").unwrap();
+    place.with(Some("wrong"), &["points"], &["--passphrase-file", text(&file)]).good();
+    place.with(None, &["points"], &["--passphrase", "right"]).refused(2, &["--passphrase"]);
+}
+
+#[test]
+fn passphrases_come_and_go_but_never_the_last() {
+    let place = Place::new(Some("first"));
+    place.back_up("one");
+    let new = place.path("new");
+    fs::write(&new, "second\n").unwrap();
+    let added = place.repo(&["key", "add"], &["--new-passphrase-file", text(&new)]).good().json();
+    assert_eq!(added["slot"], "1");
+    assert_eq!(place.with(None, &["key", "list"], &[]).good().json(), serde_json::json!(["0", "1"]));
+    place.repo(&["key", "remove"], &["0"]).refused(12, &["none of the key slots that would stay"]);
+    place.with(Some("second"), &["key", "remove"], &["0"]).good();
+    place.repo(&["points"], &[]).refused(12, &["FS-REPO-KEY"]);
+    place.with(Some("second"), &["key", "remove"], &["1"]).refused(12, &["last key slot"]);
+    place.with(Some("second"), &["verify"], &[]).good();
+}
+
+#[test]
+fn damage_is_told_and_never_restored_as_if_it_were_whole() {
+    let place = Place::new(Some("x"));
+    place.back_up("one");
+    let pack = place.packs().into_iter().max_by_key(|pack| fs::metadata(pack).unwrap().len()).unwrap();
+    let (file, middle) = (File::options().read(true).write(true).open(&pack).unwrap(), 1 << 20);
+    let mut byte = [0];
+    file.read_exact_at(&mut byte, middle).unwrap();
+    file.write_all_at(&[byte[0] ^ 1], middle).unwrap();
+    let said = place.repo(&["verify"], &[]);
+    said.refused(21, &["FS-REPO-DAMAGE"]);
+    let found = said.json();
+    assert_eq!(found["hurt"][0]["point"], "one", "{found}");
+    assert!(
+        found["damage"][0]["what"].as_str().unwrap().ends_with(text(Path::new(pack.file_name().unwrap()))),
+        "{found}"
+    );
+    place.restore("one", "out").refused(21, &["FS-REPO-"]);
+    let left: Vec<_> = fs::read_dir(place.path("out")).unwrap().map(|entry| entry.unwrap().path()).collect();
+    assert!(left.is_empty(), "nothing that looks like a disk: {left:?}");
+}
+
+#[test]
+fn a_restore_overwrites_nothing_and_one_bad_disk_does_not_hold_the_others_back() {
+    let place = Place::new(None);
+    let other = place.path("other.raw");
+    image(&other, 70);
+    let said = place.repo(&["backup"], &[text(&place.disk()), text(&other), "--vm", "web", "--point", "one"]).good();
+    assert_eq!(said.json()["disks"].as_array().unwrap().len(), 2);
+    fs::create_dir(place.path("out")).unwrap();
+    fs::write(place.path("out/other.raw"), "mine").unwrap();
+    place.restore("one", "out").refused(22, &["FS-REPO-EXISTS", "other.raw"]);
+    assert_eq!(fs::read(place.path("out/other.raw")).unwrap(), b"mine");
+    assert_eq!(fs::read_dir(place.path("out")).unwrap().count(), 1);
+    place.repo(&["restore"], &["one", "--to", text(&place.path("out")), "--disk", "disk.raw"]).good();
+    same(&place.path("out/disk.raw"), &place.disk());
+    place.repo(&["restore"], &["one", "--to", text(&place.path("out")), "--disk", "no.raw"]).refused(10, &["NO-DISK"]);
+    place.repo(&["restore"], &["two", "--to", text(&place.path("out"))]).refused(10, &["FS-REPO-NO-POINT"]);
+    let part = &noise(71, 1 << 20)[..4096];
+    let pack = place.packs().into_iter().find(|pack| contains(pack, part)).expect("the disk is in a pack");
+    let bytes = fs::read(&pack).unwrap();
+    let at = bytes.windows(part.len()).position(|window| window == part).unwrap() as u64;
+    File::options().write(true).open(&pack).unwrap().write_all_at(b"damage", at).unwrap();
+    place.restore("one", "some").refused(3, &["1 of 2 disks"]);
+    same(&place.path("some/disk.raw"), &place.disk());
+    assert_eq!(fs::read_dir(place.path("some")).unwrap().count(), 1, "the bad disk left nothing");
+}
+
+#[test]
+fn a_prune_shows_its_plan_first_and_frees_in_two_steps() {
+    let place = Place::new(Some("x"));
+    for (seed, point) in [(100, "one"), (200, "two"), (300, "three")] {
+        image(&place.disk(), seed);
+        place.back_up(point);
+    }
+    let planned = place.repo(&["prune"], &["--keep", "1"]).good().json();
+    assert_eq!((&planned["go"], &planned["stay"]), (&serde_json::json!(["one", "two"]), &serde_json::json!(["three"])));
+    assert_eq!(place.points(), ["one", "two", "three"], "a plan changes nothing");
+    place.repo(&["prune"], &["--points", "one,none"]).refused(10, &["FS-REPO-NO-POINT"]);
+    let named = place.repo(&["prune"], &["--points", "one,two"]).good().json();
+    assert_eq!(named["go"], planned["go"]);
+    let applied = place.repo(&["prune"], &["--keep", "1", "--apply"]).good().json();
+    assert!(applied["marked"].as_u64().unwrap() >= 6 << 20 && applied["freed"] == 0, "{applied}");
+    assert_eq!(place.points(), ["three"]);
+    let freed = place.repo(&["prune"], &["--keep", "1", "--apply"]).good().json();
+    assert!(freed["freed"].as_u64() >= applied["marked"].as_u64(), "{freed}");
+    let trash = place.repo(&["stats"], &[]).good().json()["trash"].as_u64().unwrap();
+    assert!(trash < 4096, "what the first put there is gone: {trash}");
+    place.restore("three", "out").good();
+    same(&place.path("out/disk.raw"), &place.disk());
+    place.repo(&["verify"], &[]).good();
+}
+
+#[test]
+fn a_backup_of_changes_reads_only_them() {
+    let place = Place::new(Some("x"));
+    place.back_up("one");
+    let file = File::options().write(true).open(place.disk()).unwrap();
+    file.write_all_at(&noise(900, 8192), (21 << 20) + 5000).unwrap();
+    let list = place.path("changed");
+    fs::write(&list, format!("{} 8192\n", (21 << 20) + 5000)).unwrap();
+    let disk = place.disk();
+    let args = [text(&disk), "--vm", "web", "--point", "two", "--changed", text(&list), "--base"];
+    let said = place.repo(&["backup"], &[&args[..], &["one"]].concat()).good().json();
+    let read = said["read"].as_u64().unwrap();
+    assert!((8192..2 << 20).contains(&read), "much less than the disk holds: {said}");
+    place.restore("two", "out").good();
+    same(&place.path("out/disk.raw"), &place.disk());
+    place.repo(&["backup"], &[&args[..], &["none"]].concat()).refused(22, &["FS-REPO-POINT-EXISTS"]);
+    let three = [text(&disk), "--vm", "db", "--point", "three", "--changed", text(&list), "--base", "one"];
+    place.repo(&["backup"], &three).refused(22, &["FS-REPO-BASE", "web"]);
+    fs::write(&list, "0 1\nmore\n").unwrap();
+    let four = [text(&disk), "--vm", "web", "--point", "four", "--changed", text(&list), "--base", "one"];
+    place.repo(&["backup"], &four).refused(1, &["FS-REPO-CHANGED", "line 2"]);
+}
+
+#[test]
+fn two_repositories_of_one_domain_cut_alike_and_the_secret_never_leaves_in_clear() {
+    let place = Place::new(Some("x"));
+    let (other, clear) = (place.path("other"), place.path("clear"));
+    let join =
+        |path: &Path| command(&["repo", "init", text(path), "--name", "o", "--domain-from", text(&place.repository())]);
+    let mut with = join(&other);
+    with.env("FARSHORE_PASSPHRASE", "x");
+    run(with).good();
+    let pass = place.path("pass");
+    fs::write(&pass, "x").unwrap();
+    let mut without = join(&clear);
+    without.env_remove("FARSHORE_PASSPHRASE").args(["--domain-passphrase-file", text(&pass)]);
+    run(without).refused(22, &["FS-REPO-DOMAIN"]);
+    assert!(!clear.exists());
+    let stats =
+        farshore(&["-o", "json", "repo", "stats", text(&other), "--passphrase-file", text(&pass)]).good().json();
+    assert_eq!((&stats["repository"], &stats["domain"]), (&"o".into(), &"r".into()), "{stats}");
+}
+
+#[test]
+fn wrong_places_and_names_are_refused_with_what_to_do() {
+    let place = Place::new(None);
+    place.repo(&["init"], &["--name", "r"]).refused(22, &["FS-REPO-FOREIGN"]);
+    let nowhere = place.path("nowhere");
+    farshore(&["repo", "points", text(&nowhere)]).refused(10, &["FS-REPO-NOT-HERE", "farshore repo init"]);
+    assert!(!nowhere.exists());
+    let missing = place.path("missing.raw");
+    place.repo(&["backup"], &[text(&missing), "--vm", "web"]).refused(1, &["FS-IO", "missing.raw"]);
+    place.repo(&["backup"], &[text(place.folder.path()), "--vm", "web"]).refused(1, &["FS-IO"]);
+    let twice = [text(&place.disk()).to_owned(), text(&place.disk()).to_owned()];
+    place.repo(&["backup"], &[&twice[0], &twice[1], "--vm", "web"]).refused(1, &["FS-REPO-DISK-NAME"]);
+    let made = place.repo(&["backup"], &[text(&place.disk()), "--vm", "Web 1"]).good().json();
+    let point = made["point"].as_str().unwrap();
+    assert!(point.starts_with("web-1-"), "{point}");
+    assert_eq!(place.points(), [point]);
+}

@@ -1,0 +1,113 @@
+//! Key slots: each seals the repository's key and the domain's secret under one passphrase, so that a passphrase can come
+//! or go without anything else being written anew. Whoever has read a slot and knew its passphrase keeps what it held:
+//! taking a slot away shuts out who comes later.
+
+use super::home::{Unlock, open_keys, read_header};
+use super::{Repository, random_id};
+use crate::io::Io;
+use crate::{Error, Result, Store};
+use farshore_format::v1::KeySlot;
+use farshore_schemas::ids::Name;
+use std::path::Path;
+
+/// A dedup domain as another repository may join it.
+#[derive(Clone)]
+pub struct SharedDomain {
+    /// Its name.
+    pub name: Name,
+    /// Its secret.
+    pub secret: [u8; 32],
+    /// Whether it was kept in key slots: then it may not be written down in clear elsewhere.
+    pub sealed: bool,
+}
+
+impl std::fmt::Debug for SharedDomain {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("SharedDomain").field("name", &self.name).finish_non_exhaustive()
+    }
+}
+
+fn refused(path: &Path, why: impl Into<String>) -> Error {
+    Error::Key { path: path.to_owned(), why: why.into() }
+}
+
+fn io() -> Io {
+    Io::new(Store::Repository, None)
+}
+
+impl Repository {
+    /// The dedup domain of the repository in this folder.
+    ///
+    /// # Errors
+    /// As opening it, but for its lock, which is not needed.
+    pub fn domain_of(path: &Path, unlock: &Unlock) -> Result<SharedDomain> {
+        let io = io();
+        let header = read_header(&io, path)?;
+        let (_, secret) = open_keys(&io, path, (&header, unlock))?;
+        Ok(SharedDomain { name: header.domain, secret, sealed: header.encrypted })
+    }
+
+    /// The names of the key slots of the repository in this folder; none when it is not encrypted.
+    ///
+    /// # Errors
+    /// [`Error::NotHere`], [`Error::Newer`], [`Error::Damage`], or what the disk says.
+    pub fn key_slots(path: &Path) -> Result<Vec<String>> {
+        let io = io();
+        read_header(&io, path)?;
+        let names = io.names(&path.join("keys"))?;
+        Ok(names.iter().filter_map(|name| name.strip_suffix(".json")).map(ToOwned::to_owned).collect())
+    }
+
+    /// Adds a slot that this passphrase opens, durable. Answers its name.
+    ///
+    /// # Errors
+    /// [`Error::Key`] when it is not encrypted or what was given does not open it, [`Error::Locked`], or what the disk says.
+    pub fn add_key(path: &Path, unlock: &Unlock, passphrase: &[u8]) -> Result<String> {
+        let io = io();
+        let header = read_header(&io, path)?;
+        let _lock = io.lock(path)?;
+        let (sealing, secret) = open_keys(&io, path, (&header, unlock))?;
+        let Some(key) = &sealing.key else {
+            return Err(refused(path, "it is not encrypted: it has no key"));
+        };
+        let slot = KeySlot::make(passphrase, random_id().0, key, &secret);
+        let slot = slot.map_err(|why| refused(path, why.to_string()))?;
+        let taken = Self::key_slots(path)?;
+        let free = (0u32..).map(|number| number.to_string()).find(|name| !taken.contains(name));
+        let name = free.expect("there are more numbers than files");
+        io.place_durable(&path.join("keys").join(format!("{name}.json")), &slot.encode())?;
+        Ok(name)
+    }
+
+    /// Takes a slot away, durable. The passphrase must open one of those that stay, so that nobody locks everybody out.
+    ///
+    /// # Errors
+    /// [`Error::Key`] when there is no such slot, it is the last, or the passphrase opens none that stays,
+    /// [`Error::Locked`], or what the disk says.
+    pub fn remove_key(path: &Path, unlock: &Unlock, slot: &str) -> Result<()> {
+        let io = io();
+        read_header(&io, path)?;
+        let _lock = io.lock(path)?;
+        let slots = Self::key_slots(path)?;
+        if !slots.iter().any(|name| name == slot) {
+            return Err(refused(path, format!("it has no key slot {slot}")));
+        }
+        if slots.len() == 1 {
+            return Err(refused(path, "its last key slot cannot be taken away: nobody could read it again"));
+        }
+        let Some(passphrase) = &unlock.passphrase else {
+            return Err(refused(path, "no passphrase was given"));
+        };
+        let folder = path.join("keys");
+        let mut stays = false;
+        for name in slots.iter().filter(|name| *name != slot) {
+            let bytes = io.read(&folder.join(format!("{name}.json")))?.unwrap_or_default();
+            stays |= KeySlot::decode(&bytes).and_then(|slot| slot.open(passphrase)).is_ok();
+        }
+        if !stays {
+            return Err(refused(path, "the passphrase opens none of the key slots that would stay"));
+        }
+        io.remove_file(&folder.join(format!("{slot}.json")))?;
+        io.sync_folder(&folder)
+    }
+}
