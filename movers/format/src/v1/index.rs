@@ -44,9 +44,15 @@ pub enum IndexError {
     Table,
 }
 
-fn check(bytes: &[u8]) -> [u8; 16] {
+/// What the header's page is numbered, so that it passes for no page of entries.
+const HEADER_PAGE: u64 = u64::MAX;
+
+/// With the page's number, so that pages that changed places do not pass.
+fn check(bytes: &[u8], number: u64) -> [u8; 16] {
+    let mut hasher = blake3::Hasher::new();
+    hasher.update(&number.to_le_bytes()).update(bytes);
     let mut check = [0; 16];
-    check.copy_from_slice(&blake3::hash(bytes).as_bytes()[..16]);
+    check.copy_from_slice(&hasher.finalize().as_bytes()[..16]);
     check
 }
 
@@ -84,7 +90,7 @@ impl IndexHeader {
         page[16..20].copy_from_slice(&self.packs.to_le_bytes());
         page[24..32].copy_from_slice(&self.lines.to_le_bytes());
         page[32..64].copy_from_slice(&self.tail);
-        seal_page(&mut page);
+        seal_page(&mut page, HEADER_PAGE);
         page
     }
 
@@ -93,7 +99,7 @@ impl IndexHeader {
     /// # Errors
     /// [`IndexError::Header`].
     pub fn decode(page: &[u8; PAGE]) -> Result<IndexHeader, IndexError> {
-        if !page.starts_with(MAGIC) || !proven(page) {
+        if !page.starts_with(MAGIC) || !proven(page, HEADER_PAGE) {
             return Err(IndexError::Header);
         }
         let eight = |at: usize| {
@@ -112,20 +118,20 @@ impl IndexHeader {
     }
 }
 
-fn seal_page(page: &mut [u8; PAGE]) {
-    let check = check(&page[..PAGE - 16]);
+fn seal_page(page: &mut [u8; PAGE], number: u64) {
+    let check = check(&page[..PAGE - 16], number);
     page[PAGE - 16..].copy_from_slice(&check);
 }
 
-fn proven(page: &[u8; PAGE]) -> bool {
-    check(&page[..PAGE - 16]) == page[PAGE - 16..]
+fn proven(page: &[u8; PAGE], number: u64) -> bool {
+    check(&page[..PAGE - 16], number) == page[PAGE - 16..]
 }
 
-/// A page of at most [`ENTRIES_PER_PAGE`] entries in order of their ids; what it lacks stays zero.
+/// The page at `number`: at most [`ENTRIES_PER_PAGE`] entries in order of their ids; what it lacks stays zero.
 ///
 /// # Panics
 /// When there are more.
-pub fn encode_page(entries: &[(ChunkId, Place)]) -> [u8; PAGE] {
+pub fn encode_page(number: u64, entries: &[(ChunkId, Place)]) -> [u8; PAGE] {
     assert!(entries.len() <= ENTRIES_PER_PAGE, "the caller cuts entries into pages");
     let mut page = [0; PAGE];
     for ((id, place), into) in entries.iter().zip(page.chunks_exact_mut(ENTRY)) {
@@ -135,7 +141,7 @@ pub fn encode_page(entries: &[(ChunkId, Place)]) -> [u8; PAGE] {
             into.copy_from_slice(&number.to_le_bytes());
         }
     }
-    seal_page(&mut page);
+    seal_page(&mut page, number);
     page
 }
 
@@ -145,7 +151,7 @@ pub fn encode_page(entries: &[(ChunkId, Place)]) -> [u8; PAGE] {
 /// [`IndexError::Page`].
 pub fn decode_page(page: &[u8; PAGE], (number, count): (u64, usize)) -> Result<Vec<(ChunkId, Place)>, IndexError> {
     let bad = IndexError::Page { page: number };
-    if !proven(page) || count > ENTRIES_PER_PAGE {
+    if !proven(page, number) || count > ENTRIES_PER_PAGE {
         return Err(bad);
     }
     let read = |entry: &[u8]| {

@@ -21,7 +21,8 @@ pub use cut::{Cutter, MAX_BLOCKS, MAX_CHUNK, MIN_BLOCKS};
 pub use index::{ENTRIES_PER_PAGE, Filter, IndexError, IndexHeader, PAGE, Place, decode_page, encode_page, page_guess};
 pub use keys::{Domain, FileId, RepositoryKey, SealKey, Suite};
 pub use pack::{
-    DirectoryEntry, FOOTER_LEN, PACK_HEADER_LEN, PackError, PackFooter, PackHeader, decode_directory, encode_directory,
+    DirectoryEntry, FOOTER_LEN, MAX_STORED, PACK_HEADER_LEN, PackError, PackFooter, PackHeader, decode_directory,
+    encode_directory,
 };
 pub use point::{PointDisk, PointManifest};
 pub use roster::{Roster, RosterPoint};

@@ -14,6 +14,10 @@ pub const FOOTER_LEN: usize = 32;
 pub(super) const VERSION: u16 = 1;
 const MAGIC: &[u8; 8] = b"FSPACK01";
 const ENTRY: usize = 41;
+/// Most bytes of a record's plain content.
+const MAX_PLAIN: u32 = if super::MAX_CHUNK > MAX_RECORD { super::MAX_CHUNK as u32 } else { MAX_RECORD as u32 };
+/// Most bytes that a record takes in a pack: content that did not shrink, how it is packed, and the seal.
+pub const MAX_STORED: u32 = MAX_PLAIN + 32;
 /// What the directory is sealed as; its number is the count of records before it.
 const DIRECTORY: u8 = 128;
 
@@ -149,8 +153,10 @@ impl PackFooter {
             length: u64::from_le_bytes(*whole),
         };
         let entries = u64::from(footer.count) * ENTRY as u64;
+        // Offsets in a pack are numbers of 32 bits.
         let fits = footer.length == length
-            && (entries..=entries + 16).contains(&u64::from(footer.directory))
+            && length <= u64::from(u32::MAX)
+            && entries + 16 == u64::from(footer.directory)
             && u64::from(footer.directory) + (FOOTER_LEN + PACK_HEADER_LEN) as u64 <= length;
         if fits { Ok(footer) } else { Err(PackError::Footer) }
     }
@@ -192,7 +198,6 @@ fn entry_of(bytes: &[u8; ENTRY]) -> Option<DirectoryEntry> {
         plain: u32::from_le_bytes(*plain),
         stored: u32::from_le_bytes(stored.try_into().ok()?),
     };
-    let longest = super::MAX_CHUNK.max(MAX_RECORD) as u32;
-    let sane = entry.plain <= longest && (1..=longest + 32).contains(&entry.stored);
+    let sane = entry.plain <= MAX_PLAIN && (1..=MAX_STORED).contains(&entry.stored);
     sane.then_some(entry)
 }

@@ -49,6 +49,9 @@ pub enum SealedError {
     /// It is encrypted and no key was given, or it was sealed under another key.
     #[error("it cannot be opened with this repository's key")]
     Key,
+    /// It is not sealed, and everything that this key opens is.
+    #[error("it is not sealed, as everything in this repository is")]
+    Unsealed,
     /// The body is longer than allowed, or not what it should be.
     #[error("its body makes no sense: {0}")]
     Body(String),
@@ -98,6 +101,10 @@ pub fn open_file<T: DeserializeOwned>(
         return Err(SealedError::Hash);
     }
     let suite = Suite::from_byte(head[10]).ok_or(SealedError::Head(kind))?;
+    if suite == Suite::None && key.is_some() {
+        // Or a file that anybody can write would pass where only holders of the key can.
+        return Err(SealedError::Unsealed);
+    }
     let mut id = FileId([0; 32]);
     id.0.copy_from_slice(&head[16..HEAD]);
     let seal = SealKey::new(suite, key, &id).ok_or(SealedError::Key)?;

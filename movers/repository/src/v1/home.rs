@@ -164,7 +164,7 @@ impl Repository {
         if repository.lock.is_some() {
             repository.clear_temporary()?;
         }
-        repository.reload_packs()?;
+        repository.reload_packs(true)?;
         Ok(repository)
     }
 
@@ -183,12 +183,13 @@ impl Repository {
         Ok(())
     }
 
-    /// Reads which packs there are and brings the index in line with them.
-    pub(super) fn reload_packs(&self) -> Result<()> {
-        let there = self.pack_ids()?;
+    /// Reads which packs there are and brings the index in line with them. With `lost`, what is not in the folder is gone;
+    /// otherwise it may be on its way there.
+    pub(super) fn reload_packs(&self, lost: bool) -> Result<()> {
         let mut index = self.index_mut();
-        index.clear();
-        for id in index.load(&there)? {
+        let there = self.pack_ids()?;
+        index.forget(&there, lost);
+        for id in index.load(&there, self.lock.is_some())? {
             match self.read_directory(&id) {
                 Ok(entries) => index.note_directory(id, &entries),
                 Err(error @ Error::Damage { .. }) => {
@@ -210,11 +211,11 @@ impl Repository {
             for name in self.io.names(&folder)? {
                 self.io.remove_file(&folder.join(name))?;
             }
-            return self.reload_packs();
+            return self.reload_packs(false);
         }
-        let there = self.pack_ids()?;
         let mut index = self.index_mut();
-        index.clear();
+        let there = self.pack_ids()?;
+        index.forget(&there, true);
         for id in &there {
             if let Ok(entries) = self.read_directory(id) {
                 index.note_directory(*id, &entries);
@@ -293,6 +294,10 @@ pub(super) fn read_header(io: &Io, path: &Path) -> Result<Header> {
 /// The repository's key and the domain's secret.
 pub(super) fn open_keys(io: &Io, path: &Path, (header, unlock): (&Header, &Unlock)) -> Result<(Sealing, [u8; 32])> {
     let refused = |why: String| Error::Key { path: path.to_owned(), why };
+    if !header.encrypted && unlock.passphrase.is_some() {
+        // Or whoever can change the header could have the next backups written in the clear.
+        return Err(refused("a passphrase was given, and its header says that it is not encrypted".to_owned()));
+    }
     if !header.encrypted {
         let secret = header.domain_secret.as_deref().and_then(|hex| hex.parse::<farshore_schemas::ids::Digest>().ok());
         let secret = secret.ok_or_else(|| io.damage(&path.join(HEADER), "it has no domain secret"))?;

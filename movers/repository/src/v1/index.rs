@@ -22,12 +22,31 @@ const SEGMENTS: usize = 8;
 pub(super) struct Index {
     io: Io,
     folder: PathBuf,
-    /// Every pack heard of in this opening, by number; none when it is gone.
-    packs: Vec<Option<FileId>>,
+    /// Every pack heard of in this opening, by number. A number stays a pack's own even when the index is made anew: records
+    /// that were found, pins and the pack that is being filled go by it.
+    packs: Vec<Known>,
     numbers: HashMap<FileId, u32>,
     segments: Vec<Part>,
     noted: BTreeMap<ChunkId, Place>,
     next: u64,
+}
+
+/// A pack that was heard of.
+#[derive(Debug, Clone, Copy)]
+struct Known {
+    id: FileId,
+    state: State,
+}
+
+/// How far a pack is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    /// Being filled: no segment may name it, since it would not hold all of its records.
+    Filling,
+    /// All of its records are known.
+    Whole,
+    /// Not there any more, or never finished.
+    Gone,
 }
 
 /// A segment, and the numbers here of the packs in its table.
@@ -55,22 +74,31 @@ impl Index {
             return *number;
         }
         let number = u32::try_from(self.packs.len()).expect("no disk holds four billion packs");
-        self.packs.push(Some(id));
+        self.packs.push(Known { id, state: State::Whole });
         self.numbers.insert(id, number);
         number
     }
 
+    fn set_state(&mut self, number: u32, state: State) {
+        if let Some(known) = self.packs.get_mut(number as usize) {
+            known.state = state;
+        }
+    }
+
     pub(super) fn begin_pack(&mut self, id: FileId) -> u32 {
-        self.number(id)
+        let number = self.number(id);
+        self.set_state(number, State::Filling);
+        number
+    }
+
+    /// All records of a pack have been noted.
+    pub(super) fn end_pack(&mut self, number: u32) {
+        self.set_state(number, State::Whole);
     }
 
     /// Forgets a pack: nothing in it is found any more.
     pub(super) fn drop_pack(&mut self, number: u32) {
-        if let Some(slot) = self.packs.get_mut(number as usize)
-            && let Some(id) = slot.take()
-        {
-            self.numbers.remove(&id);
-        }
+        self.set_state(number, State::Gone);
     }
 
     pub(super) fn note(&mut self, places: &[(ChunkId, Place)]) {
@@ -80,6 +108,7 @@ impl Index {
     /// The records of a pack that was found in the folder.
     pub(super) fn note_directory(&mut self, id: FileId, entries: &[DirectoryEntry]) {
         let pack = self.number(id);
+        self.set_state(pack, State::Whole);
         let mut offset = PACK_HEADER_LEN as u32;
         for (number, entry) in (0u32..).zip(entries) {
             let plain = plain_word(entry.kind, entry.plain as usize);
@@ -92,12 +121,23 @@ impl Index {
 
     /// The id of a pack that is there.
     pub(super) fn pack(&self, number: u32) -> Option<FileId> {
-        self.packs.get(number as usize).copied().flatten()
+        self.packs.get(number as usize).filter(|known| known.state != State::Gone).map(|known| known.id)
     }
 
-    /// Every pack that is there.
+    /// The id of a pack that is or was there.
+    pub(super) fn name_of(&self, number: u32) -> Option<FileId> {
+        self.packs.get(number as usize).map(|known| known.id)
+    }
+
+    /// The number of a pack that is there.
+    pub(super) fn number_of(&self, id: &FileId) -> Option<u32> {
+        self.numbers.get(id).copied().filter(|number| self.pack(*number).is_some())
+    }
+
+    /// Every pack that is there and whole.
     pub(super) fn all_packs(&self) -> impl Iterator<Item = (u32, FileId)> {
-        (0u32..).zip(&self.packs).filter_map(|(number, id)| id.map(|id| (number, id)))
+        let whole = |(_, known): &(u32, &Known)| known.state == State::Whole;
+        (0u32..).zip(&self.packs).filter(whole).map(|(number, known)| (number, known.id))
     }
 
     /// Where a record lies, in a pack that is there.
@@ -118,15 +158,17 @@ impl Index {
         Ok(None)
     }
 
-    /// Loads the segments that are sound and deletes those that are not. Answers the packs whose directories must be read:
-    /// all of `there` that no segment covers.
-    pub(super) fn load(&mut self, there: &BTreeSet<FileId>) -> Result<Vec<FileId>> {
+    /// Loads the segments that are sound, and deletes those that are not when the repository is `ours` to change. Answers the
+    /// packs whose directories must be read: all of `there` that no segment covers.
+    pub(super) fn load(&mut self, there: &BTreeSet<FileId>, ours: bool) -> Result<Vec<FileId>> {
         let mut covered = BTreeSet::new();
         for name in self.io.names(&self.folder)? {
             let path = self.folder.join(&name);
             let number = name.strip_suffix(".idx").and_then(|name| name.parse::<u64>().ok());
             let Some(number) = number else {
-                self.io.remove_file(&path)?;
+                if ours {
+                    self.io.remove_file(&path)?;
+                }
                 continue;
             };
             self.next = self.next.max(number + 1);
@@ -137,8 +179,12 @@ impl Index {
                 }
                 Err(error) if error.index_only(&self.folder) => {
                     tracing::warn!(path = %path.display(), %error, "an index segment is damaged: it is made anew");
-                    self.io.remove_file(&path)?;
+                    if ours {
+                        self.io.remove_file(&path)?;
+                    }
                 }
+                // Whoever writes has merged it with another since its name was read.
+                Err(_) if !ours && !path.exists() => {}
                 Err(error) => return Err(error),
             }
         }
@@ -148,7 +194,9 @@ impl Index {
     fn adopt(&mut self, segment: Segment, there: &BTreeSet<FileId>) {
         const GONE: u32 = u32::MAX;
         let packs: Vec<FileId> = segment.packs.clone();
-        let packs = packs.into_iter().map(|id| if there.contains(&id) { self.number(id) } else { GONE }).collect();
+        let packs: Vec<u32> =
+            packs.into_iter().map(|id| if there.contains(&id) { self.number(id) } else { GONE }).collect();
+        packs.iter().for_each(|number| self.set_state(*number, State::Whole));
         self.segments.push(Part { segment, packs });
     }
 
@@ -157,10 +205,22 @@ impl Index {
         if self.noted.is_empty() || (!all && self.noted.len() < NOTED) {
             return Ok(());
         }
-        let noted = std::mem::take(&mut self.noted);
-        let count = noted.len() as u64;
-        let mut entries = noted.into_iter().map(Ok);
-        self.write(count, &mut entries)?;
+        // What is in the pack that is being filled waits for the rest of it.
+        let packs = &self.packs;
+        let unfinished =
+            |place: &Place| packs.get(place.pack as usize).is_some_and(|known| known.state == State::Filling);
+        let (waits, noted) = std::mem::take(&mut self.noted).into_iter().partition(|(_, place)| unfinished(place));
+        self.noted = waits;
+        let noted: BTreeMap<ChunkId, Place> = noted;
+        if noted.is_empty() {
+            return Ok(());
+        }
+        let written = self.write(noted.len() as u64, &mut noted.iter().map(|(id, place)| Ok((*id, *place))));
+        if let Err(error) = written {
+            // A later segment would name these packs as known, and what they hold would be found nowhere.
+            self.noted.extend(noted);
+            return Err(error);
+        }
         while let [.., older, newer] = self.segments.as_slice()
             && (newer.segment.header.entries * 2 >= older.segment.header.entries || self.segments.len() > SEGMENTS)
         {
@@ -189,8 +249,9 @@ impl Index {
         let (Some(newer), Some(older)) = (self.segments.pop(), self.segments.pop()) else { return Ok(()) };
         let count = newer.segment.header.entries + older.segment.header.entries;
         let io = self.io.clone();
+        let there: BTreeSet<u32> = self.all_packs().map(|(number, _)| number).collect();
         let merged = {
-            let mut both = Merge { left: Walk::new(&io, &older), right: Walk::new(&io, &newer) };
+            let mut both = Merge { left: Walk::new((&io, &there), &older), right: Walk::new((&io, &there), &newer) };
             self.write(count, &mut both)
         };
         if let Err(error) = merged {
@@ -201,15 +262,25 @@ impl Index {
         self.io.remove_file(&newer.segment.path)
     }
 
-    /// Forgets everything, so that it can be loaded again.
-    pub(super) fn clear(&mut self) {
-        *self = Index { next: self.next, ..Index::empty(self.io.clone(), self.folder.clone()) };
+    /// Forgets everything but what is on its way into the folder, so that it can be loaded again. `there` are the packs in the
+    /// folder; with `lost`, nothing else is on its way.
+    pub(super) fn forget(&mut self, there: &BTreeSet<FileId>, lost: bool) {
+        self.segments.clear();
+        if lost {
+            let gone = self.packs.iter_mut().filter(|known| !there.contains(&known.id));
+            gone.for_each(|known| known.state = State::Gone);
+        }
+        let packs = &self.packs;
+        let on_its_way = |known: &Known| known.state != State::Gone && !there.contains(&known.id);
+        self.noted.retain(|_, place| packs.get(place.pack as usize).is_some_and(on_its_way));
     }
 }
 
 /// The entries of a segment in order, with the numbers of packs here.
 struct Walk<'a> {
     io: &'a Io,
+    /// Packs that are there: what another pack held is passed over, so that it does not hide a copy that is there.
+    there: &'a BTreeSet<u32>,
     part: &'a Part,
     page: u64,
     entries: std::vec::IntoIter<(ChunkId, Place)>,
@@ -217,15 +288,15 @@ struct Walk<'a> {
 }
 
 impl<'a> Walk<'a> {
-    fn new(io: &'a Io, part: &'a Part) -> Walk<'a> {
-        Walk { io, part, page: 0, entries: Vec::new().into_iter(), ahead: None }
+    fn new((io, there): (&'a Io, &'a BTreeSet<u32>), part: &'a Part) -> Walk<'a> {
+        Walk { io, there, part, page: 0, entries: Vec::new().into_iter(), ahead: None }
     }
 
     fn peek(&mut self) -> Result<Option<ChunkId>> {
         while self.ahead.is_none() {
             if let Some((id, place)) = self.entries.next() {
                 let pack = self.part.packs.get(place.pack as usize).copied().unwrap_or(u32::MAX);
-                self.ahead = Some((id, Place { pack, ..place }));
+                self.ahead = self.there.contains(&pack).then_some((id, Place { pack, ..place }));
             } else if self.page < self.part.segment.header.pages() {
                 let entries = self.part.segment.page(self.io, self.page)?;
                 self.entries = Vec::clone(&entries).into_iter();

@@ -144,7 +144,8 @@ impl Repository {
             self.abandon(open);
             return Err(error);
         }
-        let Some(Filling { id, file, temporary, .. }) = open.0.take() else { return Ok(()) };
+        let Some(Filling { id, pack, file, temporary, .. }) = open.0.take() else { return Ok(()) };
+        self.index_mut().end_pack(pack);
         self.syncer.finish(Finished { id, file, temporary });
         Ok(())
     }
@@ -157,14 +158,15 @@ impl Repository {
         let mut open = self.open_pack();
         let finished = self.finish(&mut open);
         let flushed = self.syncer.flush();
-        drop(open);
         let outcome = finished.and(flushed);
         if outcome.is_err() {
-            // Which packs are there is known to the folder alone.
-            self.reload_packs()?;
+            // Which packs are there is known to the folder alone, and no pack is on its way there while this holds the lock.
+            self.reload_packs(true)?;
         }
         outcome?;
-        self.settle_index(true)
+        let settled = self.settle_index(true);
+        drop(open);
+        settled
     }
 
     /// Writes what the index has noted, if it is much or all of it is wanted. A damaged segment is made anew.

@@ -180,10 +180,12 @@ impl Repository {
         let mut marked = ByteCount(0);
         for (number, id) in going {
             let path = pack_path(&self.root, &id);
-            marked = marked + length(&path);
-            if self.pinned().packs.contains(&number) {
+            // Held until the pack is gone from the index, so that nobody finds something in it meanwhile.
+            let pinned = self.pinned();
+            if pinned.packs.contains(&number) {
                 continue;
             }
+            marked = marked + length(&path);
             self.io.rename(&path, &trash.join("packs").join(id.to_string()))?;
             self.index_mut().drop_pack(number);
         }

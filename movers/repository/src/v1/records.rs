@@ -5,7 +5,8 @@ use super::syncer::lost;
 use super::{Repository, Suite};
 use crate::{Error, Result, Store};
 use farshore_format::v1::{
-    ChunkId, DiskTree, FileId, LEAVES_PER_LIST, Leaf, LeafList, Place, RecordKind, SealKey, Unpacker, region_len,
+    ChunkId, DiskTree, FileId, LEAVES_PER_LIST, Leaf, LeafList, MAX_STORED, Place, RecordKind, SealKey, Unpacker,
+    region_len,
 };
 use std::collections::HashMap;
 use std::fs::File;
@@ -70,7 +71,7 @@ impl<'a> Reader<'a> {
                 self.packs.clear();
             }
             let repository = self.repository;
-            let id = repository.index().pack(number);
+            let id = repository.index().name_of(number);
             let id = id.ok_or_else(|| lost(&repository.root.join("packs")))?;
             let opened = self.open(&id)?;
             self.packs.insert(number, opened);
@@ -98,7 +99,19 @@ impl<'a> Reader<'a> {
     ) -> Result<()> {
         let (Some(first), Some(last)) = (records.first(), records.last()) else { return Ok(()) };
         let from = u64::from(first.place.offset);
-        let length = u64::from(last.place.offset) + u64::from(last.place.stored) - from;
+        let end_of = |found: &Found| u64::from(found.place.offset) + u64::from(found.place.stored);
+        // The index only says where to look, and somebody else may have written it.
+        let sane = |found: &Found| {
+            (from..=end_of(last)).contains(&u64::from(found.place.offset))
+                && end_of(found) <= end_of(last)
+                && found.place.stored <= MAX_STORED
+                && found.place.pack == first.place.pack
+        };
+        if let Some(bad) = records.iter().find(|found| !sane(found)) {
+            let why = format!("the index says that record {} lies where it cannot", bad.id);
+            return Err(self.repository.io.damage(&self.repository.root, why));
+        }
+        let length = end_of(last) - from;
         let mut raw = std::mem::take(&mut self.raw);
         raw.resize(length as usize, 0);
         let repository = self.repository;
@@ -186,9 +199,18 @@ impl<'a> Reader<'a> {
 impl Repository {
     /// Opens a pack's file.
     pub(super) fn open_pack_file(&self, path: &Path) -> Result<File> {
-        File::open(path).map_err(|error| {
-            if error.kind() == std::io::ErrorKind::NotFound { lost(path) } else { self.io.failed("open", path, error) }
-        })
+        match File::open(path) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => self.open_in_trash(path),
+            opened => opened.map_err(|error| self.io.failed("open", path, error)),
+        }
+    }
+
+    /// A prune in another process may have moved the pack since this one looked.
+    fn open_in_trash(&self, path: &Path) -> Result<File> {
+        let name = path.file_name().expect("a pack has a name");
+        let trash = self.root.join("trash");
+        let places = self.io.names(&trash)?.into_iter().map(|position| trash.join(position).join("packs").join(name));
+        places.into_iter().find_map(|path| File::open(path).ok()).ok_or_else(|| lost(path))
     }
 
     /// Where each of these records lies, if it is there. An index that turns out to be damaged is made anew first.

@@ -77,6 +77,10 @@ impl Repository {
     ) -> Result<Restored> {
         let mut reader = Reader::new(self);
         let tree = reader.disk(&disk.record())?;
+        if (tree.size, tree.checksum) != (disk.size.0, disk.checksum) {
+            let why = format!("disk {}: its record is of another state of it than the point", disk.name);
+            return Err(self.io.damage(&self.root, why));
+        }
         let leaves = reader.leaves(&tree)?;
         drop(reader);
         let run = Run {
@@ -221,7 +225,7 @@ pub(super) fn runs(found: &[Found]) -> impl Iterator<Item = &[Found]> {
             let (before, after) = (pair[0].place, pair[1].place);
             before.pack == after.pack
                 && after.offset.saturating_sub(end_of(&pair[0])) <= GAP
-                && end_of(&pair[1]) - first.place.offset <= TOGETHER
+                && end_of(&pair[1]).saturating_sub(first.place.offset) <= TOGETHER
         };
         let count = 1 + rest.windows(2).take_while(|pair| joins(pair)).count();
         let (together, after) = rest.split_at(count);

@@ -111,10 +111,26 @@ pub(super) fn write(
     (packs, count): (&[FileId], u64),
     entries: &mut dyn Iterator<Item = Result<(ChunkId, Place)>>,
 ) -> Result<Segment> {
-    let temporary = path.with_extension("new");
-    let file = io.make_file(&temporary)?;
+    let name = path.file_name().expect("a segment has a name").to_string_lossy();
+    let temporary = path.with_file_name(format!(".{name}.new"));
+    let written = fill(io, &temporary, (packs, count), entries).and_then(|()| io.rename(&temporary, path));
+    if let Err(error) = written {
+        // What is left of it would only take space from a disk that may be full; opening the repository deletes it too.
+        let _ = std::fs::remove_file(&temporary);
+        return Err(error);
+    }
+    Segment::open(io, path)
+}
+
+fn fill(
+    io: &Io,
+    temporary: &Path,
+    (packs, count): (&[FileId], u64),
+    entries: &mut dyn Iterator<Item = Result<(ChunkId, Place)>>,
+) -> Result<()> {
+    let file = io.make_file(temporary)?;
     let mut filter = Filter::sized(count);
-    let mut written = 0u64;
+    let (mut written, mut pages) = (0u64, 0u64);
     let mut at = PAGE as u64;
     let mut buffer: Vec<u8> = Vec::with_capacity(256 * PAGE);
     let mut page: Vec<(ChunkId, Place)> = Vec::with_capacity(ENTRIES_PER_PAGE);
@@ -127,11 +143,12 @@ pub(super) fn write(
             written += 1;
         }
         if page.len() == ENTRIES_PER_PAGE || (ended && !page.is_empty()) {
-            buffer.extend_from_slice(&encode_page(&page));
+            buffer.extend_from_slice(&encode_page(pages, &page));
             page.clear();
+            pages += 1;
         }
         if buffer.len() >= 256 * PAGE || ended {
-            io.write_at(&file, &temporary, &buffer, at)?;
+            io.write_at(&file, temporary, &buffer, at)?;
             at += buffer.len() as u64;
             buffer.clear();
         }
@@ -140,16 +157,14 @@ pub(super) fn write(
         }
     }
     let tail = filter.encode_tail(packs);
-    io.write_at(&file, &temporary, &tail, at)?;
+    io.write_at(&file, temporary, &tail, at)?;
     let header = IndexHeader {
         entries: written,
         packs: packs.len() as u32,
         lines: filter.lines(),
         tail: *blake3::hash(&tail).as_bytes(),
     };
-    io.write_at(&file, &temporary, &header.encode(), 0)?;
-    io.rename(&temporary, path)?;
-    Segment::open(io, path)
+    io.write_at(&file, temporary, &header.encode(), 0)
 }
 
 impl Error {

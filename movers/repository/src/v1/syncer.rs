@@ -62,15 +62,17 @@ fn work(io: &Io, root: &std::path::Path, orders: &Receiver<Order>) {
     let mut folders = std::collections::BTreeSet::new();
     while let Ok(order) = orders.recv() {
         match order {
-            Order::Finish(pack) => match place(io, root, &pack) {
-                Ok(folder) => {
-                    folders.insert(folder);
+            Order::Finish(pack) => {
+                match place(io, root, &pack).inspect_err(|_| drop(std::fs::remove_file(&pack.temporary))) {
+                    Ok(folder) => {
+                        folders.insert(folder);
+                    }
+                    Err(error) => {
+                        tracing::warn!(pack = %pack.id, %error, "a pack could not be made durable");
+                        failed.get_or_insert(error);
+                    }
                 }
-                Err(error) => {
-                    tracing::warn!(pack = %pack.id, %error, "a pack could not be made durable");
-                    failed.get_or_insert(error);
-                }
-            },
+            }
             Order::Flush(answer) => {
                 let folders = std::mem::take(&mut folders);
                 let synced = folders.iter().try_for_each(|folder| io.sync_folder(folder));

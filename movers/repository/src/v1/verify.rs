@@ -54,7 +54,12 @@ impl Verified {
 struct Gathered {
     verified: Verified,
     bad: HashSet<ChunkId>,
+    /// Packs whose directories are sound, by number.
+    packs: HashSet<u32>,
 }
+
+/// Records that are bad, and packs that are there with a sound directory.
+type Proven<'a> = (&'a HashSet<ChunkId>, &'a HashSet<u32>);
 
 impl Repository {
     /// Reads everything and says what is damaged and which points that hurts. Changes nothing.
@@ -77,9 +82,9 @@ impl Repository {
             let ended = workers.into_iter().map(|worker| worker.join().expect("a worker does not panic"));
             ended.collect::<Vec<Result<()>>>().into_iter().collect::<Result<()>>()
         })?;
-        let Gathered { mut verified, bad } = gathered.into_inner().unwrap_or_else(PoisonError::into_inner);
+        let Gathered { mut verified, bad, packs } = gathered.into_inner().unwrap_or_else(PoisonError::into_inner);
         self.verify_index(&mut verified)?;
-        self.verify_points(&mut verified, &bad)?;
+        self.verify_points(&mut verified, (&bad, &packs))?;
         verified.damage.sort_by(|a, b| a.what.cmp(&b.what));
         Ok(verified)
     }
@@ -95,8 +100,9 @@ impl Repository {
             }
             Err(error) => return Err(error),
         };
-        let number = self.index().all_packs().find(|(_, at)| at == id).map(|(number, _)| number);
+        let number = self.index().number_of(id);
         let Some(pack) = number else { return Ok(()) };
+        gather().packs.insert(pack);
         let mut offset = PACK_HEADER_LEN as u32;
         let mut records = Vec::with_capacity(entries.len());
         for (number, entry) in (0u32..).zip(&entries) {
@@ -151,7 +157,7 @@ impl Repository {
         Ok(())
     }
 
-    fn verify_points(&self, verified: &mut Verified, bad: &HashSet<ChunkId>) -> Result<()> {
+    fn verify_points(&self, verified: &mut Verified, proven: Proven<'_>) -> Result<()> {
         let roster_path = self.roster_path();
         let roster = match self.io.read(&roster_path)? {
             None => Err("it is missing".to_owned()),
@@ -167,7 +173,7 @@ impl Repository {
         let mut reader = Reader::new(self);
         for point in names {
             verified.points += 1;
-            if let Err(error) = self.verify_point_in(&point, &mut reader, (&mut sound, bad)) {
+            if let Err(error) = self.verify_point_in(&point, &mut reader, (&mut sound, proven)) {
                 verified.note(self.point_path(&point).display().to_string(), &error);
                 verified.hurt.insert(point, error.to_string());
             }
@@ -203,7 +209,7 @@ impl Repository {
         &self,
         point: &PointId,
         reader: &mut Reader<'_>,
-        (sound, bad): (&mut HashSet<ChunkId>, &HashSet<ChunkId>),
+        (sound, (bad, packs)): (&mut HashSet<ChunkId>, Proven<'_>),
     ) -> Result<()> {
         for disk in self.existing(point)?.disks {
             let tree = reader.disk(&disk.record())?;
@@ -213,7 +219,10 @@ impl Repository {
                 }
                 let leaf = reader.leaf(&id, (tree.size, region))?;
                 let ids: Vec<ChunkId> = leaf.extents.iter().filter_map(id_of).collect();
-                reader.find(&ids)?;
+                // The index may know of a pack that has gone since.
+                if let Some(lost) = reader.find(&ids)?.iter().find(|found| !packs.contains(&found.place.pack)) {
+                    return Err(Error::NoChunk { id: lost.id });
+                }
                 if let Some(id) = ids.iter().find(|id| bad.contains(id)) {
                     return Err(Error::NoChunk { id: *id });
                 }

@@ -20,3 +20,7 @@ mod repository_prune;
 mod sparse;
 #[cfg(test)]
 mod v1;
+#[cfg(test)]
+mod v1_damage;
+#[cfg(test)]
+mod v1_python;
