@@ -43,7 +43,9 @@ impl Repository {
     pub fn domain_of(path: &Path, unlock: &Unlock) -> Result<SharedDomain> {
         let io = io();
         let header = read_header(&io, path)?;
-        let (_, secret) = open_keys(&io, path, (&header, unlock))?;
+        // The passphrase may be meant for the repository that joins: one in the clear has none to be refused.
+        let none = Unlock::default();
+        let (_, secret) = open_keys(&io, path, (&header, if header.encrypted { unlock } else { &none }))?;
         Ok(SharedDomain { name: header.domain, secret, sealed: header.encrypted })
     }
 
