@@ -9,6 +9,7 @@ use super::{Repository, packs::plain_word};
 use crate::Result;
 use crate::io::Io;
 use farshore_format::v1::{ChunkId, DirectoryEntry, FileId, PACK_HEADER_LEN, Place};
+use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::PathBuf;
 use std::sync::{PoisonError, RwLockReadGuard, RwLockWriteGuard};
@@ -230,18 +231,25 @@ impl Index {
     }
 
     fn write(&mut self, count: u64, entries: &mut dyn Iterator<Item = Result<(ChunkId, Place)>>) -> Result<()> {
-        // Every pack that is there gets its place in the table: a few bytes each, and no second pass over the entries.
-        let packs: Vec<(u32, FileId)> = self.all_packs().collect();
-        let local: HashMap<u32, u32> = packs.iter().zip(0u32..).map(|((number, _), local)| (*number, local)).collect();
+        // A pack is in the table only with its entries: one that another segment covers would count as known when that is lost.
+        let whole: HashMap<u32, FileId> = self.all_packs().collect();
+        let (mut local, mut numbers) = (HashMap::new(), Vec::new());
+        let table = RefCell::new(Vec::new());
         let mut here = entries.filter_map(|entry| match entry {
-            Ok((id, place)) => local.get(&place.pack).map(|pack| Ok((id, Place { pack: *pack, ..place }))),
+            Ok((id, place)) => whole.get(&place.pack).map(|pack| {
+                let at = *local.entry(place.pack).or_insert_with(|| {
+                    numbers.push(place.pack);
+                    table.borrow_mut().push(*pack);
+                    numbers.len() as u32 - 1
+                });
+                Ok((id, Place { pack: at, ..place }))
+            }),
             Err(error) => Some(Err(error)),
         });
         let path = self.folder.join(format!("{:016}.idx", self.next));
         self.next += 1;
-        let ids: Vec<FileId> = packs.iter().map(|(_, id)| *id).collect();
-        let segment = segment::write(&self.io, &path, (&ids, count), &mut here)?;
-        self.segments.push(Part { segment, packs: packs.into_iter().map(|(number, _)| number).collect() });
+        let segment = segment::write(&self.io, &path, (&table, count), &mut here)?;
+        self.segments.push(Part { segment, packs: numbers });
         Ok(())
     }
 

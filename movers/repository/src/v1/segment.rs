@@ -5,6 +5,7 @@ use crate::{Error, Result};
 use farshore_format::v1::{
     ChunkId, ENTRIES_PER_PAGE, FileId, Filter, IndexHeader, PAGE, Place, decode_page, encode_page, page_guess,
 };
+use std::cell::RefCell;
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
@@ -108,7 +109,7 @@ impl Segment {
 pub(super) fn write(
     io: &Io,
     path: &Path,
-    (packs, count): (&[FileId], u64),
+    (packs, count): (&RefCell<Vec<FileId>>, u64),
     entries: &mut dyn Iterator<Item = Result<(ChunkId, Place)>>,
 ) -> Result<Segment> {
     let name = path.file_name().expect("a segment has a name").to_string_lossy();
@@ -125,7 +126,7 @@ pub(super) fn write(
 fn fill(
     io: &Io,
     temporary: &Path,
-    (packs, count): (&[FileId], u64),
+    (packs, count): (&RefCell<Vec<FileId>>, u64),
     entries: &mut dyn Iterator<Item = Result<(ChunkId, Place)>>,
 ) -> Result<()> {
     let file = io.make_file(temporary)?;
@@ -156,7 +157,8 @@ fn fill(
             break;
         }
     }
-    let tail = filter.encode_tail(packs);
+    let packs = packs.borrow();
+    let tail = filter.encode_tail(&packs);
     io.write_at(&file, temporary, &tail, at)?;
     let header = IndexHeader {
         entries: written,

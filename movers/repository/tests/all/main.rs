@@ -23,4 +23,6 @@ mod v1;
 #[cfg(test)]
 mod v1_damage;
 #[cfg(test)]
+mod v1_faults;
+#[cfg(test)]
 mod v1_python;
