@@ -13,10 +13,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 const BLOCK: u64 = 4096;
-/// Three days of one disk; most of the first is gone on the second, so that a prune has something to rewrite.
 /// A point, and the runs of blocks on its disk: start, length, seed.
 type Day = (&'static str, [(u64, u64, u64); 2]);
 
+/// Three days of one disk; most of the first is gone on the second, so that a prune has something to rewrite.
 const DAYS: [Day; 3] =
     [("one", [(0, 60, 1), (80, 20, 3)]), ("two", [(20, 70, 5), (100, 8, 7)]), ("three", [(5, 9, 9), (110, 30, 11)])];
 
