@@ -1,6 +1,7 @@
 //! The project's own checks and rigs: `cargo xtask tidy` and, beside it, the crash rig and the benchmarks. Run by
 //! `ops/test.sh`, and so by CI.
 
+mod bench_data;
 mod bench_decide;
 mod bench_log;
 mod crash;
@@ -55,12 +56,33 @@ enum Bench {
         #[arg(long, default_value = "target")]
         folder: PathBuf,
     },
+    /// Backup, restore and verification beside other tools, on a made set of disks.
+    Data {
+        /// Size of each of the three disks.
+        #[arg(long, default_value_t = 2048)]
+        size_mib: u64,
+        /// A folder on the disk to be measured.
+        #[arg(long, default_value = "target")]
+        folder: PathBuf,
+        /// How often everything is run; medians are told.
+        #[arg(long, default_value_t = 3)]
+        runs: usize,
+        /// Beside which tools, of those that are installed.
+        #[arg(long, value_delimiter = ',', default_value = "restic,rustic,borg,casync,qemu-img,cp")]
+        peers: Vec<String>,
+        /// The binary to measure; a release build is made when not named.
+        #[arg(long)]
+        program: Option<PathBuf>,
+    },
 }
 
 fn main() -> ExitCode {
     match Arguments::parse().verb {
         Verb::Tidy { bless } => tidy::run(bless),
         Verb::Bench(Bench::Log { folder }) => print(bench(&folder)),
+        Verb::Bench(Bench::Data { size_mib, folder, runs, peers, program }) => {
+            print(data(&bench_data::Plan { size_mib, folder, runs, peers, program }))
+        }
         Verb::Crash { kills, nats, seed, program } => crash(&crash::Plan { kills, nats, seed, program }),
     }
 }
@@ -69,6 +91,10 @@ fn bench(folder: &Path) -> Result<String, Box<dyn Error>> {
     let log = bench_log::run(&bench_log::Plan::full(folder))?;
     let decide = bench_decide::run(&bench_decide::Plan::full(folder))?;
     Ok(serde_json::to_string_pretty(&serde_json::json!({ "log": log, "decide": decide }))?)
+}
+
+fn data(plan: &bench_data::Plan) -> Result<String, Box<dyn Error>> {
+    Ok(serde_json::to_string_pretty(&bench_data::run(plan)?)?)
 }
 
 fn crash(plan: &crash::Plan) -> ExitCode {
