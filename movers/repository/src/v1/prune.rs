@@ -203,7 +203,7 @@ impl Repository {
             }
             offset = offset.saturating_add(entry.stored);
         }
-        Ok((kept, u64::from(offset)))
+        Ok((kept, u64::from(offset) - PACK_HEADER_LEN as u64))
     }
 
     /// Stores records anew, as they are compressed.

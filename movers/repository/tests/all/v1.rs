@@ -178,6 +178,17 @@ fn a_prune_keeps_what_a_point_names_and_frees_the_rest_in_two_steps() {
 }
 
 #[test]
+fn a_prune_with_nothing_to_drop_rewrites_nothing_however_small_the_packs() {
+    let folder = tempfile::tempdir().unwrap();
+    let disk = folder.path().join("disk.raw");
+    image(&disk, REGION, &[(0, 3, 1)]);
+    let repository = create(&folder.path().join("r"), Some("x"));
+    back_up(&repository, "one", &disk);
+    let pruned = repository.prune(&[], 1).unwrap();
+    assert_eq!((pruned.marked, pruned.rewritten), (ByteCount(0), ByteCount(0)));
+}
+
+#[test]
 fn a_prune_leaves_what_an_open_session_has_stored_or_found() {
     let folder = tempfile::tempdir().unwrap();
     let disk = folder.path().join("disk.raw");
