@@ -40,6 +40,16 @@ pub struct Mark {
     pub digest: Digest,
 }
 
+/// Messages of a channel that a receiver had acked and lost again: its log was put back to before it took them, and the
+/// sender no longer has them. Folded from the jump of a mark, so that the alarm stays as long as the log does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Lost {
+    /// The first number that is lost.
+    pub first: u64,
+    /// The last one.
+    pub last: u64,
+}
+
 /// A message on its way.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Envelope {
@@ -51,6 +61,10 @@ pub struct Envelope {
     pub to: Address,
     /// Its place on the channel, from 1; 0 from the API.
     pub number: u64,
+    /// The first number of the channel that the sender can still say. Everything before it was acked by this receiver as
+    /// durable; one that stands further back has lost it with a log that was put back, and goes on from here. 1 where the
+    /// sender never asks for that: between actors of one log, and from agents, which begin a new incarnation instead.
+    pub floor: u64,
     /// Its id: the frame (or the agent's record) that sent it.
     pub id: MessageId,
     /// When it was sent, by the sender's clock.

@@ -57,6 +57,7 @@ fn envelope() -> Envelope {
         },
         to: address("hq:host/esx1"),
         number: 7,
+        floor: 5,
         id: MessageId { site: "dr".parse().unwrap(), lineage: RENEWED, seq: Seq(40), index: 2 },
         sent: hlc(1),
         expires: Some(Timestamp(AT.0 + 60_000)),

@@ -1,4 +1,4 @@
-//! Seven deliberate bugs, one per run, to show that the checkers find what they must. They can only be chosen with the cargo
+//! Eight deliberate bugs, one per run, to show that the checkers find what they must. They can only be chosen with the cargo
 //! feature `deliberate-bugs`, which this crate's tests turn on and no binary does; without it every question here is a
 //! constant no.
 
@@ -22,10 +22,12 @@ pub enum Bug {
     LineageNotRenewed,
     /// A host takes what it knows itself for its replicas' answer, when an operator starts a VM that they protect.
     StartedWithoutAsking,
+    /// A receiver waits for numbers that its sender has no more.
+    FloorIgnored,
 }
 
 /// All of them.
-pub const BUGS: [Bug; 7] = [
+pub const BUGS: [Bug; 8] = [
     Bug::EpochCheckSkipped,
     Bug::AckBeforeSync,
     Bug::WatermarkNotKept,
@@ -33,6 +35,7 @@ pub const BUGS: [Bug; 7] = [
     Bug::HashMapOrder,
     Bug::LineageNotRenewed,
     Bug::StartedWithoutAsking,
+    Bug::FloorIgnored,
 ];
 
 /// The bug of a run, if it has one.

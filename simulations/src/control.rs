@@ -29,6 +29,8 @@ pub(crate) struct Control {
     pub(crate) view: Option<View>,
     /// The fold of the log from its first frame on, kept as far as the log is durable: what the checkers compare with.
     pub(crate) shadow: Option<(Site, usize)>,
+    /// How many frames a copy of its log must have at least.
+    pub(crate) needed: usize,
     /// Whether it comes back on an older copy of its log.
     pub(crate) back_on_copy: bool,
 }
@@ -62,6 +64,7 @@ impl Control {
             live: None,
             view: None,
             shadow: None,
+            needed: 0,
             back_on_copy: false,
         }
     }
@@ -198,7 +201,7 @@ impl Sim {
         if bug.is(Bug::HashMapOrder) {
             return crate::defects::deliver_in_hash_order(&mut live.kernel, envelope, now);
         }
-        let step = live.kernel.deliver(envelope, now);
+        let step = live.kernel.deliver(&crate::defects::as_heard(bug, envelope), now);
         if bug.is(Bug::WatermarkNotKept)
             && let Step::Ack { number } = &step
             && envelope.number <= *number
@@ -217,6 +220,7 @@ impl Sim {
         self.checks.frame_made(site, &stamped, draft);
         let control = &mut self.controls[site];
         control.disk.append(&stamped.bytes);
+        control.note_needed(draft.actor.kind);
         let Some(live) = &mut control.live else { return };
         for (to, entry) in &stamped.sends {
             if to.site == control.site && farshore_kernel::sequencer::is_actor(to.entity.kind) {

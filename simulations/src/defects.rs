@@ -1,5 +1,6 @@
-//! The driver's side of three deliberate bugs (see `bug.rs`).
+//! The driver's side of four deliberate bugs (see `bug.rs`).
 
+use crate::bug::{Bug, Chosen};
 use crate::sim::Sim;
 use farshore_core::host;
 use farshore_kernel::draft::Receipt;
@@ -11,6 +12,7 @@ use farshore_schemas::messages::host::Command as Answer;
 use farshore_schemas::messages::{Epoch, Message};
 use farshore_schemas::units::Timestamp;
 use farshore_tasks::TaskTable;
+use std::borrow::Cow;
 use std::collections::HashMap;
 
 /// What `Site::deliver` does, with the decision's sends in the order of a hash map.
@@ -59,4 +61,12 @@ pub(crate) fn own_answers(sim: &Sim, host: &Address) -> Vec<(Address, Message)> 
         question.awaited.iter().map(move |replica| (replica.clone(), answer.clone()))
     });
     answers.collect()
+}
+
+/// A message as its receiver reads it: without its floor, if that is the bug.
+pub(crate) fn as_heard(bug: Chosen, envelope: &Envelope) -> Cow<'_, Envelope> {
+    if bug.is(Bug::FloorIgnored) {
+        return Cow::Owned(Envelope { floor: 1, ..envelope.clone() });
+    }
+    Cow::Borrowed(envelope)
 }

@@ -39,33 +39,33 @@ fn job_spec(work: Work, keep: u32) -> JobSpec {
 }
 
 /// What the operator applies.
-fn definitions(sim: &mut Sim) -> Vec<Goal> {
+fn definitions(sim: &mut Sim) -> Vec<(&'static str, Address, Message)> {
     let keep = u32::try_from(sim.choices.between(Draw::Knob, 1, 4)).expect("few");
     let concurrency = u32::try_from(sim.choices.between(Draw::Knob, 1, 3)).expect("few");
-    let mut goals = Vec::new();
+    let mut all = Vec::new();
     for (site, peer) in [(HQ, DR), (DR, HQ)] {
         let spec = SiteSpec { peers: vec![layout::site(peer)] };
         let define = Message::Site(messages::site::Command::Define(spec));
-        goals.push(Goal::tell("define a site", at(site, Kind::Site, "site"), define));
+        all.push(("define a site", at(site, Kind::Site, "site"), define));
     }
     for (index, (site, name)) in AGENTS.iter().enumerate() {
         let roles = if index == 1 { vec![Role::Repository] } else { vec![Role::Source, Role::Target] };
         let slots = u32::try_from(sim.choices.between(Draw::Knob, 1, 4)).expect("few");
         let define = Message::Mover(messages::mover::Command::Define(MoverSpec { roles, slots }));
-        goals.push(Goal::tell("define a mover", at(*site, Kind::Mover, name), define));
+        all.push(("define a mover", at(*site, Kind::Mover, name), define));
     }
     for (site, name, mover) in [(HQ, "host-a", "mover-a"), (DR, "host-b", "mover-b")] {
         let driver = Driver::Folder { path: format!("/{name}") };
         let spec = HostSpec { mover: layout::name(mover), driver, discovery_every: Millis::from_mins(240) };
         let define = Message::Host(messages::host::Command::Define(spec));
-        goals.push(Goal::tell("define a host", at(site, Kind::Host, name), define));
+        all.push(("define a host", at(site, Kind::Host, name), define));
     }
     let spec = RepositorySpec { mover: layout::name("mover-v"), path: "/vault".to_owned() };
     let define = Message::Repository(messages::repository::Command::Define(spec));
-    goals.push(Goal::tell("define the repository", at(HQ, Kind::Repository, "vault"), define));
+    all.push(("define the repository", at(HQ, Kind::Repository, "vault"), define));
     let backup = Work::Backup { host: layout::name("host-a"), vms: Vec::new(), repository: layout::name("vault") };
     let define = Message::Job(messages::job::Command::Define(job_spec(backup, keep)));
-    goals.push(Goal::tell("define the backup job", nightly(), define));
+    all.push(("define the backup job", nightly(), define));
     let replication = Work::Replication {
         source_site: layout::site(HQ),
         source_host: layout::name("host-a"),
@@ -74,11 +74,16 @@ fn definitions(sim: &mut Sim) -> Vec<Goal> {
         target_host: layout::name("host-b"),
     };
     let define = Message::Job(messages::job::Command::Define(job_spec(replication, keep)));
-    goals.push(Goal::tell("define the replication job", mirror(), define));
+    all.push(("define the replication job", mirror(), define));
     let steps = (0..sim.vms).map(|n| Step { replica: replica_address(n).entity.name, delay: Millis(500) }).collect();
     let define = Message::Plan(messages::plan::Command::Define(PlanSpec { steps, concurrency }));
-    goals.push(Goal::tell("define the plan", evacuate(), define));
-    goals
+    all.push(("define the plan", evacuate(), define));
+    all
+}
+
+/// The definitions as goals.
+fn define(sim: &Sim) -> Vec<Goal> {
+    sim.definitions.iter().map(|(what, to, message)| Goal::tell(what, to.clone(), message.clone())).collect()
 }
 
 /// The last run of a job that ended after `since`, if it was a success.
@@ -135,7 +140,8 @@ pub(crate) fn some_point(sim: &Sim) -> Option<PointId> {
 
 /// The whole story.
 pub(crate) fn goals(sim: &mut Sim) -> Vec<Goal> {
-    let mut goals = definitions(sim);
+    sim.definitions = definitions(sim);
+    let mut goals = define(sim);
     let count = sim.vms;
     goals.push(Goal::reach("the VMs are found", move |sim, _| match sim.state(&at(HQ, Kind::Host, "host-a")) {
         Some(host::State::Defined(host)) => host.revision > 0 && host.inventory.len() >= count,
@@ -233,8 +239,10 @@ fn restore(what: &str, first: u64) -> Goal {
 }
 
 /// After everything was healed: operators bring each replica back to Ready, then everything must work once more.
-pub(crate) fn epilogue() -> Vec<Goal> {
-    vec![
+pub(crate) fn epilogue(sim: &Sim) -> Vec<Goal> {
+    // What a log that was put back does not know is applied again: it is kept outside the logs.
+    let mut goals = define(sim);
+    goals.extend([
         Goal::reach("everything comes to rest", |sim, _| at_rest(sim)),
         Goal::reach("every replica is brought back", |sim, _| (0..sim.vms).all(|n| settled(sim, n)))
             .by(|sim| (0..sim.vms).filter_map(|n| bring_back(sim, n)).collect()),
@@ -242,7 +250,8 @@ pub(crate) fn epilogue() -> Vec<Goal> {
         run_job("replicate after all", mirror()),
         restore("restore after all", 100),
         Goal::reach("everything is at rest", |sim, _| at_rest(sim)),
-    ]
+    ]);
+    goals
 }
 
 fn production_is_there(sim: &Sim, n: usize) -> bool {

@@ -10,8 +10,18 @@ use farshore_kernel::sequencer::{Sequencer, is_actor};
 use farshore_kernel::site::{Depth, FoldError, Site, Step};
 use farshore_schemas::envelope::Wire;
 use farshore_schemas::frame::RawFrame;
-use farshore_schemas::ids::{Address, Digest, EntityId, Lineage, Seq};
+use farshore_schemas::ids::{Address, Digest, EntityId, Kind, Lineage, Seq};
 use std::rc::Rc;
+
+/// Whether a copy that is put back must have what this actor decided: nobody can be asked yet for points and replicas that a
+/// log has forgotten, for all that a host knows, nor who still holds the slots of a session that was forgotten. What jobs,
+/// plans, movers and the site itself decided may be lost, whoever was told of it.
+fn must_be_kept(kind: Kind) -> bool {
+    match kind {
+        Kind::Host | Kind::Repository | Kind::Replica | Kind::Session | Kind::Broker => true,
+        Kind::Site | Kind::Mover | Kind::Job | Kind::Plan | Kind::Agent | Kind::Api => false,
+    }
+}
 
 /// Folds frames into a site.
 pub(crate) fn fold(site: &mut Site, frames: &[Rc<[u8]>]) -> Result<(), String> {
@@ -24,6 +34,13 @@ pub(crate) fn fold(site: &mut Site, frames: &[Rc<[u8]>]) -> Result<(), String> {
 }
 
 impl Control {
+    /// A frame of such an actor was written.
+    pub(crate) fn note_needed(&mut self, kind: Kind) {
+        if must_be_kept(kind) {
+            self.needed = self.disk.written();
+        }
+    }
+
     /// A site folded from the first frame on.
     pub(crate) fn fold_from_genesis(&self, frames: usize) -> Result<Site, String> {
         let mut site = Site::new(&self.site, self.first_lineage);
@@ -80,7 +97,6 @@ impl Sim {
             self.schedule.after(wait, Event::ControlStarts { site, life: control.life });
         }
         let control = &mut self.controls[site];
-        // Only copies that miss nothing that others were told: a site does not yet ask its peers what they saw of it.
         control.back_on_copy = self.faults.considers(Fault::OldCopy, Draw::Crash, &mut self.choices);
     }
 
@@ -126,16 +142,18 @@ impl Sim {
         let whole = control.disk.entries().iter().take_while(|bytes| RawFrame::decode(bytes).is_ok()).count();
         let before = control.disk.synced();
         control.disk.recover(whole);
-        let told = usize::try_from(self.checks.told_up_to(site)).unwrap_or(usize::MAX);
-        let restored = std::mem::take(&mut control.back_on_copy) && told > 0 && told < whole;
-        let spare = if restored { self.choices.below(Draw::Crash, (whole - told) as u64) } else { 0 };
-        let copy = told.saturating_add(usize::try_from(spare).expect("fewer than the frames"));
+        control.needed = control.needed.min(whole);
+        let oldest = control.needed.max(1);
+        let restored = std::mem::take(&mut control.back_on_copy) && oldest < whole;
+        let spare = if restored { self.choices.below(Draw::Crash, (whole - oldest) as u64) } else { 0 };
+        let copy = oldest.saturating_add(usize::try_from(spare).expect("fewer than the frames"));
         let control = &mut self.controls[site];
         if restored {
             self.faults.count(Fault::OldCopy);
             control.view = None;
             control.shadow = None;
             control.disk.restore_copy(copy);
+            self.to_define.insert(site);
         }
         let now = self.schedule.now();
         self.trace.say(now, || format!("site {site} starts with {whole} frames, restored {restored} {copy}"));

@@ -149,7 +149,7 @@ fn play(sim: &mut Sim) {
     }
     let abandoned = given_up.clone();
     sim.heal();
-    sim.story = Some(Story::new(demo::epilogue(), false));
+    sim.story = Some(Story::new(demo::epilogue(sim), false));
     let given_up = until_over(sim);
     for goal in &given_up {
         let why = demo::restless(sim).join("; ");

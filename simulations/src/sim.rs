@@ -12,8 +12,10 @@ use crate::schedule::Schedule;
 use crate::story::Story;
 use crate::trace::Trace;
 use crate::world::{Place, World};
-use farshore_schemas::ids::{EntityId, Name, SiteName, TaskId, VmName};
+use farshore_schemas::ids::{Address, EntityId, Name, SiteName, TaskId, VmName};
+use farshore_schemas::messages::Message;
 use farshore_schemas::units::Timestamp;
+use std::collections::BTreeSet;
 use std::rc::Rc;
 
 /// A process that messages go to.
@@ -83,6 +85,10 @@ pub(crate) struct Sim {
     pub(crate) sent: u64,
     /// Grows whenever something may have brought operators closer to a goal.
     pub(crate) activity: u64,
+    /// What operators have defined, and keep outside the logs.
+    pub(crate) definitions: Vec<(&'static str, Address, Message)>,
+    /// Sites whose log was put back: operators apply the definitions there again.
+    pub(crate) to_define: BTreeSet<usize>,
     /// Goals that operators gave up under faults.
     pub(crate) given_up: Vec<String>,
 }
@@ -112,6 +118,8 @@ impl Sim {
             decisions: 0,
             sent: 0,
             activity: 0,
+            definitions: Vec::new(),
+            to_define: BTreeSet::new(),
             given_up: Vec::new(),
         };
         for n in 0..vms {

@@ -142,6 +142,7 @@ impl Sim {
             channel: Channel { site: to.site.clone(), sender: Sender::Api, lineage },
             to: to.clone(),
             number: 0,
+            floor: 1,
             id: MessageId { site: to.site.clone(), lineage, seq: Seq(number), index: 0 },
             sent: Hlc { wall: now, count: 0 },
             expires: None,
@@ -157,9 +158,6 @@ impl Sim {
         self.append(site, stamped, &draft);
         self.release(site);
         self.activity += 1;
-        if accepted {
-            self.checks.operator_told(site, seq);
-        }
         if accepted { Taken::Accepted(seq) } else { Taken::No }
     }
 
@@ -170,6 +168,7 @@ impl Sim {
         if self.choices.below(Draw::Crash, 150) == 0 {
             self.take_views();
         }
+        self.define_again(&mut story);
         if story.restless && self.faults.strikes(Fault::Operator, Draw::Operator, &mut self.choices) {
             story.calls += 1;
             let (to, message) = crate::scenario::whim(self);
@@ -177,6 +176,23 @@ impl Sim {
         }
         self.pursue(&mut story);
         self.story = Some(story);
+    }
+
+    /// Definitions are kept outside the logs: a site whose log was put back is told them again, those that the story has
+    /// come to. A definition that is there already changes nothing.
+    fn define_again(&mut self, story: &mut Story) {
+        for site in std::mem::take(&mut self.to_define) {
+            let here = |to: &Address| layout::site_index(&to.site) == Some(site);
+            let of_site: Vec<_> = self.definitions.iter().filter(|(_, to, _)| here(to)).cloned().collect();
+            let mut whole = true;
+            for (_, to, message) in of_site {
+                story.calls += 1;
+                whole &= matches!(self.call(&to, message, story.calls), Taken::Accepted(_));
+            }
+            if !whole {
+                self.to_define.insert(site);
+            }
+        }
     }
 
     fn pursue(&mut self, story: &mut Story) {

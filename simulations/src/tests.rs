@@ -61,6 +61,7 @@ mod bugs {
             Bug::HashMapOrder => &["P3"],
             Bug::LineageNotRenewed => &["P1"],
             Bug::StartedWithoutAsking => &["P5"],
+            Bug::FloorIgnored => &["liveness"],
         }
     }
 

@@ -1,7 +1,7 @@
 //! Names that are made here: of sessions, points, replicas, slots. All are subject tokens of at most 63 bytes, stable
 //! (the same parts give the same name) and told apart by a short hash where a part had to be bent or cut.
 
-use farshore_schemas::ids::{Name, PointId, VmName, VmRef};
+use farshore_schemas::ids::{Lineage, Name, PointId, VmName, VmRef};
 
 const LONGEST: usize = 63;
 const HASH: usize = 10;
@@ -50,11 +50,12 @@ pub fn session_name(job: &Name, run: u64) -> Name {
     joined(job.as_str(), "", &run.to_string())
 }
 
-/// The point that a session makes of a VM: `<session>-<hash of the VM>`, with `-r<attempt>` from the second attempt on, so
+/// The point that a session makes of a VM: `<session>-<hash of the VM and the log's lineage>` (a log that was put back counts its
+/// runs again, and must not name a point as one that it has forgotten), with `-r<attempt>` from the second attempt on, so
 /// that a late answer to an attempt that was given up is never taken for the next one's.
 #[must_use]
-pub fn point_id(session: &Name, vm: &VmRef, attempt: u32) -> PointId {
-    let hash = short_hash(&format!("{session} {vm}"));
+pub fn point_id(session: &Name, vm: &VmRef, (lineage, attempt): (Lineage, u32)) -> PointId {
+    let hash = short_hash(&format!("{session} {vm} {lineage}"));
     let tail = if attempt > 1 { format!("{hash}-r{attempt}") } else { hash };
     if session.as_str().len() + 1 + tail.len() <= LONGEST {
         return PointId(token(&format!("{session}-{tail}")));
@@ -86,16 +87,17 @@ pub fn failback_slot(side: &str, round: u64) -> Name {
     token(&format!("failback-{}-{round}", slug(side, 10)))
 }
 
-/// The point that the commit of a failback makes: named by the epoch that is in force, which grows.
+/// The point that the commit of a failback makes: named by the epoch that is in force, which grows, and by the log's
+/// lineage, since a log that was put back counts epochs again.
 #[must_use]
-pub fn commit_point(counter: u64) -> PointId {
-    PointId(token(&format!("failback-{counter}")))
+pub fn commit_point(counter: u64, lineage: Lineage) -> PointId {
+    PointId(token(&format!("failback-{counter}-{}", short_hash(&lineage.to_string()))))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::testing::{name, vm_ref};
+    use crate::testing::{lineage, name, vm_ref};
     use proptest::prelude::*;
 
     #[test]
@@ -109,7 +111,9 @@ mod tests {
             replica_name(&job, &vm_ref("hq/esx/web-server-1")),
             "a bent name is told apart by its hash"
         );
-        assert_ne!(point_id(&name("s-1"), &vm_ref("hq/a/b"), 1), point_id(&name("s-1"), &vm_ref("hq/a/b"), 2));
+        let point = |byte, attempt| point_id(&name("s-1"), &vm_ref("hq/a/b"), (lineage(byte), attempt));
+        assert_ne!(point(1, 1), point(1, 2));
+        assert_ne!(point(1, 1), point(2, 1), "a log that was put back names no point twice");
     }
 
     proptest! {
@@ -118,7 +122,7 @@ mod tests {
             let origin = farshore_schemas::ids::VmRef { site: "hq".parse().unwrap(), host: name("h"), vm: VmName::parse(&vm).unwrap() };
             let job = name(&job);
             let session = session_name(&job, run);
-            for made in [&session, &replica_name(&job, &origin), &point_id(&session, &origin, attempt).0, &session_slot("source", &origin.vm, attempt)] {
+            for made in [&session, &replica_name(&job, &origin), &point_id(&session, &origin, (lineage(1), attempt)).0, &session_slot("source", &origin.vm, attempt)] {
                 prop_assert!(Name::parse(made.as_str()).is_ok());
             }
             let tail = format!("-{run}");

@@ -1,7 +1,7 @@
 //! What comes of showing an input to an actor.
 
 use farshore_core::decider::Send;
-use farshore_schemas::envelope::{Channel, Mark};
+use farshore_schemas::envelope::{Channel, Lost, Mark};
 use farshore_schemas::frame::{Input, Verdict};
 use farshore_schemas::ids::EntityId;
 use farshore_schemas::units::{Hlc, Timestamp};
@@ -23,6 +23,8 @@ pub struct Draft {
     pub verdict: Verdict,
     /// The channel that moves.
     pub mark: Option<(Channel, Mark)>,
+    /// What the mark jumps over: messages that were acked here, and lost with a log that was put back. An alarm.
+    pub lost: Option<Lost>,
     /// The events, encoded.
     pub events: Vec<u8>,
     /// What it sends.

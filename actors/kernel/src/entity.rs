@@ -1,20 +1,19 @@
 //! One actor. `decide` is by shared reference and changes nothing; `apply` folds a draft that the driver has given a place.
 //! A panic in either is caught by the driver, which rebuilds the actor from the log (`Entity::load` and folding).
 
+use crate::answer::answer;
 use crate::draft::{Draft, Receipt};
-use farshore_core::decider::{Context, Decider, Decision, Input as CoreInput, Send};
+use farshore_core::decider::{Context, Decider, Decision, Input as CoreInput};
 use farshore_core::{broker, host, job, mover, plan, replica, repository, session, site};
 use farshore_schemas::codec::{self, CodecError};
-use farshore_schemas::envelope::{Channel, Envelope, Mark, Sender};
+use farshore_schemas::envelope::{Channel, Envelope, Lost, Mark, Sender};
 use farshore_schemas::frame::{EventsSection, Input, Verdict};
 use farshore_schemas::ids::{Address, Digest, EntityId, Kind, Lineage, Seq, SiteName};
-use farshore_schemas::messages::{Message, Refusal, Refused};
+use farshore_schemas::messages::{Message, Refusal};
 use farshore_schemas::units::Timestamp;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
-/// A refusal echoes the refused message only up to this size, so that it always fits a message itself.
-const MAX_ECHO: usize = 64 * 1024;
 /// What is refused for its size is recorded with its body up to this size, so that the refusal fits a frame. The mark keeps
 /// the digest of the whole.
 const MAX_KEPT: usize = 128 * 1024;
@@ -43,6 +42,8 @@ pub struct Memory {
     pub actor_seq: u64,
     /// How far each channel to it has come, ordered by channel.
     pub marks: Vec<(Channel, Mark)>,
+    /// What was lost of channels with logs that were put back, ordered by channel; from the first such number to the last.
+    pub lost: Vec<(Channel, Lost)>,
     /// Its state, encoded.
     #[serde(with = "serde_bytes")]
     pub state: Vec<u8>,
@@ -117,7 +118,13 @@ pub fn new_entity(id: &EntityId) -> Option<Box<dyn Entity>> {
 
 /// A new actor with rules of the caller's choice: how tests put rules that are wrong in the place of right ones.
 pub fn entity_with_rules<D: Decider>(id: &EntityId) -> Box<dyn Entity> {
-    Box::new(Cell::<D> { id: id.clone(), actor_seq: 0, marks: BTreeMap::new(), state: D::State::default() })
+    Box::new(Cell::<D> {
+        id: id.clone(),
+        actor_seq: 0,
+        marks: BTreeMap::new(),
+        lost: BTreeMap::new(),
+        state: D::State::default(),
+    })
 }
 
 /// The one implementation, for each decider.
@@ -125,6 +132,7 @@ pub(crate) struct Cell<D: Decider> {
     pub(crate) id: EntityId,
     pub(crate) actor_seq: u64,
     pub(crate) marks: BTreeMap<Channel, Mark>,
+    pub(crate) lost: BTreeMap<Channel, Lost>,
     pub(crate) state: D::State,
 }
 
@@ -155,6 +163,7 @@ impl<D: Decider> Cell<D> {
             input,
             verdict: Verdict::Accepted,
             mark: None,
+            lost: None,
             events: no_events(),
             sends: Vec::new(),
             principal: Address { site: around.site.clone(), entity: self.id.clone() }.to_string(),
@@ -162,7 +171,8 @@ impl<D: Decider> Cell<D> {
         }
     }
 
-    /// Where the message stands on its channel: its new mark when it is the next one.
+    /// Where the message stands on its channel: its new mark when it is the next one, or the first that its sender still has
+    /// although this receiver stands further back: then this site's log was put back, and what is between is lost.
     fn place(&self, envelope: &Envelope) -> Result<Option<(Channel, Mark)>, Receipt> {
         if envelope.channel.sender == Sender::Api {
             return Ok(None);
@@ -170,7 +180,9 @@ impl<D: Decider> Cell<D> {
         let last = self.marks.get(&envelope.channel).copied();
         let number = last.map_or(0, |mark| mark.number);
         let digest = envelope.digest();
-        if envelope.number == number + 1 {
+        let next = envelope.number == number + 1;
+        let first_left = envelope.number > number && envelope.number == envelope.floor;
+        if next || first_left {
             return Ok(Some((envelope.channel.clone(), Mark { number: envelope.number, digest })));
         }
         if envelope.number > number {
@@ -185,9 +197,13 @@ impl<D: Decider> Cell<D> {
 
     /// The draft for a message that is next on its channel, nothing decided yet.
     fn draft_for(&self, envelope: &Envelope, mark: Option<(Channel, Mark)>, around: &Surroundings) -> Draft {
+        let lost = mark
+            .as_ref()
+            .and_then(|(channel, mark)| jump(self.marks.get(channel).map_or(0, |before| before.number), mark.number));
         Draft {
             heard: Some(envelope.sent),
             mark,
+            lost,
             principal: envelope.principal.clone(),
             trace: envelope.trace.clone(),
             ..self.draft(Input::Message(Box::new(envelope.clone())), around)
@@ -219,6 +235,15 @@ impl<D: Decider> Cell<D> {
         Ok(())
     }
 
+    /// Moves a channel on. A mark that jumps over numbers tells of messages that were lost with a log that was put back.
+    fn move_on(&mut self, channel: &Channel, mark: Mark) {
+        let before = self.marks.insert(channel.clone(), mark).map_or(0, |mark| mark.number);
+        if let Some(lost) = jump(before, mark.number) {
+            let known = self.lost.entry(channel.clone()).or_insert(lost);
+            known.last = lost.last;
+        }
+    }
+
     fn own_receipt(&self, input: Input, decision: Decision<D::Event>, around: &Surroundings) -> Receipt {
         if decision.is_empty() {
             return Receipt::Idle;
@@ -230,6 +255,11 @@ impl<D: Decider> Cell<D> {
     }
 }
 
+/// What is lost when a mark goes from one number to another.
+pub fn jump(before: u64, now: u64) -> Option<Lost> {
+    (now > before + 1).then(|| Lost { first: before + 1, last: now - 1 })
+}
+
 /// The encoding of no events.
 fn no_events() -> Vec<u8> {
     vec![0x90]
@@ -237,41 +267,6 @@ fn no_events() -> Vec<u8> {
 
 fn superseded_digest(envelope: &Envelope) -> Digest {
     Envelope { body: None, ..envelope.clone() }.digest()
-}
-
-/// What a verdict that is not a decision says to the sender.
-fn refusal_of(verdict: &Verdict) -> Option<Refusal> {
-    let refusal = |code: &str, message: &str, advice: &str| {
-        Some(Refusal { code: code.into(), message: message.into(), advice: advice.into() })
-    };
-    match verdict {
-        Verdict::Rejected(refusal) => Some(refusal.clone()),
-        Verdict::Expired => {
-            refusal("FS-KERNEL-EXPIRED", "the message came after its time", "send it again if it still matters")
-        }
-        Verdict::Unsupported => refusal(
-            "FS-KERNEL-UNSUPPORTED",
-            "this kind of actor knows no such message",
-            "check that both sites run versions that know it",
-        ),
-        Verdict::Poisoned => refusal(
-            "FS-KERNEL-POISONED",
-            "deciding on the message failed twice inside the program",
-            "report it with the frame (farshore log show); other messages go on",
-        ),
-        Verdict::Accepted | Verdict::Superseded => None,
-    }
-}
-
-/// The answer to a sender that is an actor: a refusal of what it sent. Refusals are never answered.
-fn answer(envelope: &Envelope, verdict: &Verdict, me: Address) -> Option<Send> {
-    let refusal = refusal_of(verdict)?;
-    let message = envelope.body.clone()?;
-    let to_actor = Kind::ENTITIES.contains(&envelope.from.entity.kind) && envelope.channel.sender == Sender::Control;
-    if !to_actor || matches!(message, Message::Refused(_)) || codec::encode(&message).len() > MAX_ECHO {
-        return None;
-    }
-    Some(Send::new(envelope.from.clone(), Message::Refused(Box::new(Refused { by: me, message, refusal }))))
 }
 
 impl<D: Decider> Entity for Cell<D> {
@@ -351,7 +346,7 @@ impl<D: Decider> Entity for Cell<D> {
         self.fold_events(&draft.events)?;
         self.actor_seq = draft.actor_seq;
         if let Some((channel, mark)) = &draft.mark {
-            self.marks.insert(channel.clone(), *mark);
+            self.move_on(channel, *mark);
         }
         Ok(())
     }
@@ -360,7 +355,7 @@ impl<D: Decider> Entity for Cell<D> {
         self.fold_events(&section.events)?;
         self.actor_seq = section.actor_seq;
         if let Some((channel, mark)) = &section.mark {
-            self.marks.insert(channel.clone(), *mark);
+            self.move_on(channel, *mark);
         }
         Ok(())
     }
@@ -378,6 +373,7 @@ impl<D: Decider> Entity for Cell<D> {
             actor: self.id.clone(),
             actor_seq: self.actor_seq,
             marks: self.marks.iter().map(|(channel, mark)| (channel.clone(), *mark)).collect(),
+            lost: self.lost.iter().map(|(channel, lost)| (channel.clone(), *lost)).collect(),
             state: codec::encode(&self.state),
         }
     }
@@ -390,6 +386,7 @@ impl<D: Decider> Entity for Cell<D> {
         self.state = codec::decode_checked(&memory.state)?;
         self.actor_seq = memory.actor_seq;
         self.marks = memory.marks.iter().cloned().collect();
+        self.lost = memory.lost.iter().cloned().collect();
         Ok(())
     }
 }

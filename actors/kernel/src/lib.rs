@@ -6,6 +6,7 @@
 //! - [`site`]: all of a site's actors and its sequencer; folding frames into them.
 //! - [`redecide`]: decides again on recorded inputs and compares.
 
+mod answer;
 pub mod draft;
 pub mod entity;
 pub mod outbox;

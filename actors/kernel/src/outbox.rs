@@ -160,6 +160,13 @@ impl Outbox {
         self.entries.get(receiver).into_iter().flatten()
     }
 
+    /// The first number that this receiver can still be told: everything before it was confirmed.
+    pub fn floor(&self, receiver: &Address) -> u64 {
+        let heard = self.attempts.get(receiver).map_or(0, |attempt| attempt.heard);
+        let held = self.entries.get(receiver).and_then(|queue| queue.front()).map_or(1, |entry| entry.number);
+        held.max(heard + 1)
+    }
+
     /// Everything for actors of this site that has not been taken yet, in order: handed over anew after a restart.
     pub fn local(&self, site: &SiteName) -> Vec<(Address, Entry)> {
         let of = |(to, queue): (&Address, &VecDeque<Entry>)| {
@@ -218,13 +225,14 @@ pub(crate) fn is_local(to: &Address, site: &SiteName) -> bool {
 }
 
 impl Entry {
-    /// The message as it travels.
-    pub fn envelope(&self, to: &Address, site: &SiteName, lineage: Lineage) -> Envelope {
+    /// The message as it travels, with the first number that its sender can still say.
+    pub fn envelope(&self, to: &Address, (site, lineage): (&SiteName, Lineage), floor: u64) -> Envelope {
         Envelope {
             from: Address { site: site.clone(), entity: self.from.clone() },
             channel: Channel { site: site.clone(), sender: Sender::Control, lineage },
             to: to.clone(),
             number: self.number,
+            floor,
             id: MessageId { site: site.clone(), lineage: self.lineage, seq: self.seq, index: self.index },
             sent: self.sent,
             expires: self.expires,

@@ -219,6 +219,7 @@ impl Sequencer {
             input: Input::LineageRenewed { previous, reason: reason.to_owned() },
             verdict: frame::Verdict::Accepted,
             mark: None,
+            lost: None,
             events: vec![0x90],
             sends: Vec::new(),
             principal: self.site.to_string(),
@@ -250,12 +251,13 @@ impl Sequencer {
     pub fn due(&mut self, now: Timestamp, durable: Seq) -> Vec<Envelope> {
         let (site, lineage) = (self.site.clone(), self.lineage);
         let due = self.outbox.due(now, durable, &site);
-        due.iter().map(|(to, entry)| entry.envelope(to, &site, lineage)).collect()
+        due.iter().map(|(to, entry)| entry.envelope(to, (&site, lineage), self.outbox.floor(to))).collect()
     }
 
-    /// The envelope of an entry of this sequencer's.
+    /// The envelope of an entry of this sequencer's for an actor of this site. Both ends stand in one log: neither can lose
+    /// what the other has.
     pub fn envelope(&self, to: &Address, entry: &Entry) -> Envelope {
-        entry.envelope(to, &self.site, self.lineage)
+        entry.envelope(to, (&self.site, self.lineage), 1)
     }
 
     /// Everything it knows.

@@ -9,7 +9,7 @@ use actix::{
 use farshore_kernel::draft::{Draft, Receipt};
 use farshore_kernel::entity::{Entity, Memory, STATE_HASH_EVERY, Surroundings};
 use farshore_kernel::site::too_large;
-use farshore_schemas::envelope::Envelope;
+use farshore_schemas::envelope::{Channel, Envelope, Lost, Sender};
 use farshore_schemas::frame::Verdict;
 use farshore_schemas::ids::EntityId;
 use farshore_schemas::units::Timestamp;
@@ -168,6 +168,9 @@ impl EntityActor {
         let hash = draft.actor_seq.is_multiple_of(STATE_HASH_EVERY).then(|| self.entity.borrow().memory().hash());
         let stamped = self.shared.borrow_mut().sequencer.stamp(prepared, hash);
         tracing::Span::current().record("seq", stamped.seq.0).record("verdict", verdict_word(&draft.verdict));
+        if let (Some((channel, _)), Some(lost)) = (&draft.mark, draft.lost) {
+            self.shared.borrow_mut().alarm(lost_text(&self.id, channel, lost));
+        }
         Shared::append(&self.shared, stamped, &draft, deliver.and_then(|deliver| deliver.reply));
         if draft.actor == farshore_kernel::site::Site::site_actor() {
             crate::inbound::learn_peers(&self.shared, &self.entity);
@@ -270,6 +273,20 @@ impl EntityActor {
         }
         self.set_wake(context);
     }
+}
+
+/// What an operator is told of messages that were lost with a log that was put back.
+pub(crate) fn lost_text(id: &EntityId, channel: &Channel, lost: Lost) -> String {
+    let Lost { first, last } = lost;
+    let who = match &channel.sender {
+        Sender::Control => channel.site.to_string(),
+        Sender::Agent(name) => format!("{}:agent/{name}", channel.site),
+        Sender::Api => format!("{}:api", channel.site),
+    };
+    format!(
+        "FS-RUNTIME-LOST: what {who} told {id} in messages {first} to {last} was lost with the log that was put back; check \
+         what stands there before you rely on it"
+    )
 }
 
 fn verdict_word(verdict: &Verdict) -> &str {

@@ -127,7 +127,11 @@ fn share(options: &Options, opened: Opened, handle: &ControlHandle) -> (SharedRe
     if let Some((lineage, reason)) = renew
         && let farshore_kernel::site::Step::Append { stamped, .. } = site.renew_lineage(lineage, &reason, now)
     {
-        renewal = Some((stamped.seq, stamped.bytes, stamped.hash));
+        let alarm = format!(
+            "FS-RUNTIME-RENEWED: the log goes on under the new lineage {lineage} from frame {}: {reason}",
+            stamped.seq
+        );
+        renewal = Some((stamped.seq, stamped.bytes, stamped.hash, alarm));
     }
     let durable = log.durable_tail().0;
     let (sequencer, entities) = site.into_parts();
@@ -157,10 +161,14 @@ fn share(options: &Options, opened: Opened, handle: &ControlHandle) -> (SharedRe
         frames: handle.frames.clone(),
         progress: handle.progress.clone(),
     }));
-    if let Some((seq, bytes, hash)) = renewal {
+    if let Some((seq, bytes, hash, alarm)) = renewal {
+        shared.borrow_mut().alarm(alarm);
         shared.borrow().write(seq, bytes, hash);
     }
     for (id, entity) in entities {
+        for (channel, lost) in entity.memory().lost {
+            shared.borrow_mut().alarm(crate::entity_actor::lost_text(&id, &channel, lost));
+        }
         shared.borrow_mut().dirty.insert(id.clone());
         Shared::place(&shared, &id, entity);
     }
@@ -225,6 +233,7 @@ fn api_envelope(shared: &Shared, to: &EntityId, message: Message, who: (String, 
         channel: Channel { site: site.clone(), sender: Sender::Api, lineage },
         to: Address { site: site.clone(), entity: to.clone() },
         number: 0,
+        floor: 1,
         id: MessageId { site, lineage, seq: id, index: 0 },
         sent: Hlc { wall: shared.now(), count: 0 },
         expires: None,

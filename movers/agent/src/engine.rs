@@ -6,7 +6,7 @@ use crate::listener::{Listener, sweep};
 use crate::pool::Pool;
 use crate::record_log::RecordLog;
 use crate::runners::{self, Lane};
-use crate::shared::{Phase, Receiving, Shared};
+use crate::shared::{Phase, Receiving, ServedRepository, Shared};
 use crate::stop::{Stop, Told};
 use crate::task::{Task, TaskError, failure};
 use farshore_schemas::envelope::{Channel, Wire};
@@ -187,8 +187,8 @@ impl Engine {
             Action::ServeHost { host, driver } => {
                 self.shared.tables().hosts.insert(host, driver);
             }
-            Action::ServeRepository { repository, path, lineage } => {
-                let place = (PathBuf::from(path), lineage);
+            Action::ServeRepository { repository, path, lineage, formerly } => {
+                let place = ServedRepository { path: PathBuf::from(path), lineage, formerly };
                 let before = self.shared.tables().repositories.insert(repository.clone(), place.clone());
                 if before.is_some_and(|before| before != place) {
                     self.shared.forget_repository(&repository);

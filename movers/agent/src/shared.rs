@@ -55,11 +55,37 @@ impl Kept {
     }
 }
 
+/// A repository that this agent was told to serve.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct ServedRepository {
+    pub(crate) path: PathBuf,
+    /// Its owner's lineage.
+    pub(crate) lineage: Lineage,
+    /// Lineages that the owner had before its log was put back.
+    pub(crate) formerly: Vec<Lineage>,
+}
+
+impl ServedRepository {
+    /// Opens the folder. One that bears an earlier lineage of its owner is taken over: it is the same owner, whose log was
+    /// put back. Points that the log no longer knows stay: every manifest in the folder is a hold.
+    fn open(&self, name: &Name) -> farshore_repository::Result<Repository> {
+        match Repository::open(&self.path, name, self.lineage) {
+            Err(farshore_repository::Error::Owner { found_name, found, .. })
+                if found_name == *name && self.formerly.contains(&found) =>
+            {
+                tracing::warn!(repository = %name, %found, now = %self.lineage, "the owner's log was put back: its folder is taken over under the new lineage");
+                Repository::adopt(&self.path, name, self.lineage)
+            }
+            opened => opened,
+        }
+    }
+}
+
 /// What changes.
 #[derive(Default)]
 pub(crate) struct Tables {
     pub(crate) hosts: BTreeMap<Name, Driver>,
-    pub(crate) repositories: BTreeMap<Name, (PathBuf, Lineage)>,
+    pub(crate) repositories: BTreeMap<Name, ServedRepository>,
     pub(crate) epochs: BTreeMap<VmRef, Epoch>,
     /// Open accesses: the repository and who may come.
     pub(crate) accesses: BTreeMap<TaskId, (Name, Vec<Digest>)>,
@@ -100,7 +126,7 @@ impl Shared {
 
     /// A repository that is served here, opened on first use and then held.
     pub(crate) fn repository(&self, name: &Name) -> TaskResult<Arc<Repository>> {
-        let Some((path, lineage)) = self.tables().repositories.get(name).cloned() else {
+        let Some(served) = self.tables().repositories.get(name).cloned() else {
             return Err(TaskError::Failed(failure(
                 "FS-AGENT-NO-REPOSITORY",
                 format!("repository {name} is not served by this agent"),
@@ -112,7 +138,7 @@ impl Shared {
         if let Some(repository) = open.get(name) {
             return Ok(repository.clone());
         }
-        let repository = Arc::new(Repository::open(&path, name, lineage)?);
+        let repository = Arc::new(served.open(name)?);
         open.insert(name.clone(), repository.clone());
         Ok(repository)
     }

@@ -3,11 +3,12 @@
 
 use crate::admission::{self, Standing};
 use crate::record::{Fact, Refusal};
+use crate::state::State;
 use crate::table::{Action, Batch, TaskTable, task_ended};
 use farshore_schemas::envelope::{Envelope, Mark};
-use farshore_schemas::ids::{Address, Digest, TaskId, VmRef};
+use farshore_schemas::ids::{Address, Digest, Kind, Name, TaskId, VmRef};
 use farshore_schemas::messages::agent::{Command, Failure, Order, Outcome};
-use farshore_schemas::messages::host::Driver;
+use farshore_schemas::messages::host::{self, Driver};
 use farshore_schemas::messages::{Epoch, Message};
 use farshore_schemas::units::Timestamp;
 use std::collections::BTreeMap;
@@ -119,18 +120,15 @@ fn obey_command(batch: &mut Batch<'_>, envelope: &Envelope, command: &Command) -
         Command::ServeRepository { repository, path, lineage } => {
             let (repository, path, lineage) = (repository.clone(), path.clone(), *lineage);
             batch.add(Fact::Repository { repository: repository.clone(), path: path.clone(), lineage });
-            vec![Action::ServeRepository { repository, path, lineage }]
+            let formerly = batch.state.formerly();
+            vec![Action::ServeRepository { repository, path, lineage, formerly }]
         }
         Command::Run(order) => run(batch, envelope, Order::clone(order)),
         Command::Cancel { task } => cancel(batch, &envelope.from, task),
     }
 }
 
-fn serve_host(
-    batch: &mut Batch<'_>,
-    (host, driver): (farshore_schemas::ids::Name, Driver),
-    epochs: &[(VmRef, Epoch)],
-) -> Vec<Action> {
+fn serve_host(batch: &mut Batch<'_>, (host, driver): (Name, Driver), epochs: &[(VmRef, Epoch)]) -> Vec<Action> {
     let mut effects = Vec::new();
     for (origin, epoch) in epochs {
         match admission::standing(batch.state, origin, epoch) {
@@ -143,9 +141,36 @@ fn serve_host(
             }
         }
     }
+    tell_epochs(batch, &host, epochs);
     batch.add(Fact::Host { host: host.clone(), driver: driver.clone() });
     effects.push(Action::ServeHost { host, driver });
     effects
+}
+
+/// Control was put back to before it knew these epochs: it is told them before it can order anything under older ones.
+fn tell_epochs(batch: &mut Batch<'_>, host: &Name, told: &[(VmRef, Epoch)]) {
+    let told: BTreeMap<&VmRef, u64> = told.iter().map(|(origin, epoch)| (origin, epoch.counter)).collect();
+    let newer = |(origin, epoch): &(&VmRef, &Epoch)| told.get(origin).is_none_or(|counter| *counter < epoch.counter);
+    let known: Vec<(VmRef, Epoch)> = batch
+        .state
+        .epochs
+        .iter()
+        .filter(newer)
+        .filter(|(_, epoch)| epoch.counter > 0)
+        .map(|(origin, epoch)| (origin.clone(), epoch.clone()))
+        .collect();
+    let to = Address::new(&batch.state.site, Kind::Host, host);
+    for epochs in known.chunks(host::EPOCHS_AT_ONCE) {
+        batch.queue(&to, Message::Host(host::Command::AgentEpochs { epochs: epochs.to_vec() }), None);
+    }
+}
+
+/// What this agent serves of repositories.
+pub(crate) fn served_repositories(state: &State) -> impl Iterator<Item = Action> + '_ {
+    state.repositories.iter().map(|(repository, (path, lineage))| {
+        let (repository, path, lineage) = (repository.clone(), path.clone(), *lineage);
+        Action::ServeRepository { repository, path, lineage, formerly: state.formerly() }
+    })
 }
 
 /// Raises the highest epoch of a VM; what is under way under a lower one is stopped.

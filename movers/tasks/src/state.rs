@@ -151,6 +151,11 @@ impl State {
         Channel { site: self.site.clone(), sender: Sender::Agent(self.name.clone()), lineage: self.incarnation }
     }
 
+    /// The lineages that control spoke under before its present one.
+    pub(crate) fn formerly(&self) -> Vec<Lineage> {
+        self.replaced.iter().copied().collect()
+    }
+
     pub(crate) fn heard_number(&self) -> u64 {
         self.heard.map_or(0, |mark| mark.number)
     }
@@ -162,6 +167,7 @@ impl State {
             channel: self.channel(),
             to: to.clone(),
             number: self.outboxes.get(to).map_or(0, |outbox| outbox.last) + 1,
+            floor: 1,
             id: self.message_id(self.sent + 1),
             sent: self.clock.tick(now),
             expires: None,

@@ -65,6 +65,8 @@ pub enum Action {
         path: String,
         /// Its owner's lineage.
         lineage: Lineage,
+        /// Those that its control spoke under before its log was put back: a folder that bears one of them is taken over.
+        formerly: Vec<Lineage>,
     },
     /// Begin this task, or go on with it. Its end comes back by [`TaskTable::ended`].
     Start(Order),
@@ -103,7 +105,7 @@ impl<'a> Batch<'a> {
         self.facts.push(fact);
     }
 
-    fn queue(&mut self, to: &Address, body: Message, ends: Option<TaskId>) {
+    pub(crate) fn queue(&mut self, to: &Address, body: Message, ends: Option<TaskId>) {
         let envelope = Box::new(self.state.compose(to, body, self.now));
         self.add(Fact::Queued { envelope, ends });
     }
@@ -176,10 +178,7 @@ impl TaskTable {
         for (host, driver) in &self.state.hosts {
             served.push(Action::ServeHost { host: host.clone(), driver: driver.clone() });
         }
-        for (repository, (path, lineage)) in &self.state.repositories {
-            let (repository, path) = (repository.clone(), path.clone());
-            served.push(Action::ServeRepository { repository, path, lineage: *lineage });
-        }
+        served.extend(crate::accept::served_repositories(&self.state));
         let mut open: Vec<_> = self.state.open.values().cloned().collect();
         open.sort_by_key(|task| task.turn);
         let mut batch = Batch::new(&mut self.state, now);

@@ -280,6 +280,7 @@ fn envelope(from: Address, sender: Sender, number: u64, to: Address, body: Messa
         from,
         to,
         number,
+        floor: 1,
         sent: Hlc { wall: Timestamp(0), count: 0 },
         expires: None,
         supersede: None,

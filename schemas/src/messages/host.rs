@@ -10,6 +10,9 @@ use crate::ids::{Address, Lineage, Name, TaskId, VmName, VmRef};
 use crate::units::{Millis, Timestamp};
 use serde::{Deserialize, Serialize};
 
+/// Epochs in one `AgentEpochs`: it fits a message, and the decision on it a frame.
+pub const EPOCHS_AT_ONCE: usize = 200;
+
 /// How a host is driven.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -162,6 +165,12 @@ pub enum Command {
         task: TaskId,
         /// How.
         outcome: Outcome,
+    },
+    /// From the agent, in answer to `agent::Command::ServeHost`: epochs that it knows and was not told, or was told lower. This
+    /// site's log was put back to before it heard of them.
+    AgentEpochs {
+        /// Highest epoch per VM, by the VM's origin; at most [`EPOCHS_AT_ONCE`].
+        epochs: Vec<(VmRef, Epoch)>,
     },
     /// From the agent: a VM's guest stopped or started without an order.
     Observed {
@@ -347,6 +356,12 @@ pub enum Event {
         yours: bool,
         /// By which replica.
         by: Address,
+    },
+    /// The agent knew higher epochs than this log, which was put back: they stand from now on. Who holds them it cannot say, so
+    /// nobody here does until a replica grants a newer one or an operator overrides it. An alarm.
+    EpochsRecalled {
+        /// The epochs, by the VM's origin.
+        epochs: Vec<(VmRef, Epoch)>,
     },
     /// An operator overrode the guard: the VM may run here under an epoch that this site grants itself.
     RightForced {

@@ -10,7 +10,7 @@ use farshore_kernel::site::Site;
 use farshore_schemas::envelope::{Channel, Wire};
 use farshore_schemas::frame::RawFrame;
 use farshore_schemas::ids::{Address, Digest, Seq};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// See the module.
 #[derive(Debug, Default)]
@@ -19,8 +19,8 @@ pub(crate) struct LogChecker {
     durable: BTreeMap<(usize, [u8; 16], u64), Digest>,
     /// How far receivers have acked channels, per site of the receiver.
     acked: BTreeMap<(usize, Address, Channel), u64>,
-    /// The newest frame of each site that anything outside it was told of.
-    told: BTreeMap<usize, u64>,
+    /// Sites whose log was put back from a copy.
+    restored: BTreeSet<usize>,
     /// The last durable frame of each site.
     tails: BTreeMap<usize, u64>,
 }
@@ -54,8 +54,6 @@ impl Checkers {
             let promise = if what == "an ack" { "P1" } else { "P4" };
             self.violate(promise, format!("{what} left for frame {seq} while only {durable} was durable"));
         }
-        let told = self.log.told.entry(site).or_default();
-        *told = (*told).max(seq.0);
         match wire {
             Wire::Ack { channel, receiver, number } => {
                 let acked = self.log.acked.entry((site, receiver.clone(), channel.clone())).or_default();
@@ -66,20 +64,10 @@ impl Checkers {
         }
     }
 
-    /// An operator takes a frame for done once it is durable.
-    pub(crate) fn operator_told(&mut self, site: usize, seq: Seq) {
-        let told = self.log.told.entry(site).or_default();
-        *told = (*told).max(seq.0);
-    }
-
-    /// The newest frame of a site that anyone outside it was told of.
-    pub(crate) fn told_up_to(&self, site: usize) -> u64 {
-        self.log.told.get(&site).copied().unwrap_or(0)
-    }
-
     /// A log was recovered up to `tail`; `restored` from an older copy, or with all that was durable.
     pub(crate) fn log_recovered(&mut self, site: usize, tail: Seq, restored: bool) {
         if restored {
+            self.log.restored.insert(site);
             self.log.acked.retain(|(of, _, _), _| *of != site);
         } else if self.log.tails.get(&site).is_some_and(|durable| *durable > tail.0) {
             self.violate("P1", format!("site {site} has recovered up to frame {tail}, but more was durable"));
@@ -154,6 +142,15 @@ impl Checkers {
 
     /// A frame was made.
     pub(crate) fn frame_made(&mut self, site: usize, stamped: &Stamped, draft: &farshore_kernel::draft::Draft) {
+        if let Some(lost) = draft.lost
+            && !self.log.restored.contains(&site)
+        {
+            let text = format!(
+                "{} has lost messages {} to {}, though its log was never put back",
+                draft.actor, lost.first, lost.last
+            );
+            self.violate("P1", text);
+        }
         self.note_accepted(site, stamped.seq, draft);
     }
 }

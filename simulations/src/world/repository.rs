@@ -126,6 +126,9 @@ impl World {
             }
             content.insert(disk.name.clone(), *list);
         }
+        if folder.manifests.get(point).is_some_and(|there| there.disks != content) {
+            return failed("FS-REPO-POINT-DIFFERS", format!("point {point} is there with other content"), false);
+        }
         let stored = ByteCount(content.len() as u64 * BLOCK_BYTES);
         let proofs = content.iter().map(|(name, disk)| disk.proof(name, disk.manifest())).collect();
         folder.manifests.insert(point.clone(), Manifest { vm: vm.clone(), taken, disks: content });

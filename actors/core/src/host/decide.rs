@@ -68,6 +68,7 @@ fn command_to(state: &State, command: &Command, context: &Context) -> Result<Dec
         Command::PowerOff { vm } => power::off(defined(state, context)?, vm, context),
         Command::GuestWrite { vm, seed } => power::write(defined(state, context)?, vm, *seed, context),
         Command::TaskEnded { task, outcome } => task_ended(defined(state, context)?, task, outcome, context),
+        Command::AgentEpochs { epochs } => rights::recall(defined(state, context)?, epochs, context),
         Command::Observed { vm, running, at } => {
             let seen = Event::GuestObserved { vm: vm.clone(), running: *running, at: *at, right: false };
             power::observed(defined(state, context)?, (vm, *running), seen, context)

@@ -83,6 +83,7 @@ fn fold_defined(host: &mut Defined, event: &Event) {
         | Event::RightGivenUp { .. }
         | Event::EpochConflict { .. }
         | Event::EpochLearned { .. }
+        | Event::EpochsRecalled { .. }
         | Event::RightForced { .. } => fold_rights(host, event),
         Event::GuestStarted { .. } | Event::GuestStopped { .. } | Event::GuestObserved { .. } => {
             fold_guests(host, event)
@@ -206,6 +207,9 @@ fn fold_rights(host: &mut Defined, event: &Event) {
     if let Event::RightGivenUp { vm, origin, epoch, by } = event {
         raise(host, origin, epoch, Holder::Elsewhere);
         keep_down(host, vm, by, epoch);
+    }
+    if let Event::EpochsRecalled { epochs } = event {
+        epochs.iter().for_each(|(origin, epoch)| raise(host, origin, epoch, Holder::Elsewhere));
     }
     if let Event::EpochLearned { vm, origin, epoch, yours, by } = event {
         let holder = if *yours { Holder::Here { vm: vm.clone() } } else { Holder::Elsewhere };

@@ -52,6 +52,7 @@ fn step(given: &Given<Host>, (op, a, b): (u8, u8, u8)) -> Option<(&'static str, 
         11 => (OPS, Command::PowerOff { vm: web_vm() }),
         12 => (AGENT, Command::Observed { vm: web_vm(), running: a > 2, at: Timestamp(1) }),
         13 => (OPS, Command::Remove),
+        14 if a > 2 => (AGENT, Command::AgentEpochs { epochs: vec![(web(), epoch)] }),
         14 => (OPS, Command::Define(spec("/vms"))),
         _ => (AGENT, end_one(given, a, b)?),
     })

@@ -1,6 +1,6 @@
 //! Who may run a VM (P5): protection, grants, releases. Who is asked, and what follows from answers, is in `question`.
 
-use super::decide::{draft, known};
+use super::decide::{draft, from_my_agent, known};
 use super::rejection::conflict;
 use super::{Defined, Rejection, power, question};
 use crate::decider::{Context, Decision, Send};
@@ -159,4 +159,17 @@ pub(super) fn grant(
             Ok(draft.done())
         }
     }
+}
+
+/// The agent knows epochs that this log has forgotten: it was put back. They stand from now on, held by nobody here: a guest that
+/// runs goes on, and one that is down stays so until a replica grants it a newer epoch, or an operator overrides it.
+pub(super) fn recall(
+    host: &Defined,
+    epochs: &[(VmRef, Epoch)],
+    context: &Context,
+) -> Result<Decision<Event>, Rejection> {
+    from_my_agent(host, context)?;
+    let newer = |(origin, epoch): &&(VmRef, Epoch)| epoch.counter > host.right(origin, context).epoch.counter;
+    let epochs: Vec<(VmRef, Epoch)> = epochs.iter().filter(newer).cloned().collect();
+    Ok(if epochs.is_empty() { Decision::none() } else { Decision::event(Event::EpochsRecalled { epochs }) })
 }

@@ -256,3 +256,32 @@ fn a_replica_wants_the_production_vm_to_be_there_and_as_it_was() {
     released().from(R1).when(create(disks())).sent(&[(R1, Message::Replica(told))]);
     released().from(R1).when(create(Vec::new())).rejected("FS-HOST-VM-EXISTS");
 }
+
+/// The agent knows an epoch of `dr` for the web VM.
+pub(super) fn agent_epochs(counter: u64) -> Command {
+    Command::AgentEpochs { epochs: vec![(web(), epoch(counter, "dr"))] }
+}
+
+#[test]
+fn what_the_agent_knows_and_this_log_has_forgotten_stands_and_is_held_by_nobody_here() {
+    for before in [protected(), listed()] {
+        let told = before.from(AGENT).when(agent_epochs(2));
+        let recalled = told.then(&[Event::EpochsRecalled { epochs: vec![(web(), epoch(2, "dr"))] }], &[]);
+        // The guest runs on; what is known already says nothing new.
+        assert!(state(&recalled).inventory[&vm("web")].running);
+        let recalled = recalled.from(AGENT).when(agent_epochs(2)).then(&[], &[]);
+        let off = recalled.when_from(OPS, Command::PowerOff { vm: vm("web") });
+        let ordinal = next(&off) - 1;
+        let off = off.when_from(AGENT, ended(ordinal, Outcome::Done));
+        let off = off.from(OPS).when(start("web")).rejected("FS-HOST-NOT-YOURS");
+        off.from(OPS).when(Command::PowerOn { vm: vm("web"), forced: forced() }).accepted();
+    }
+}
+
+#[test]
+fn after_a_recall_an_older_right_is_refused_and_a_newer_grant_is_taken() {
+    let recalled = || protected().when_from(AGENT, agent_epochs(2));
+    recalled().from(R1).when(grant(1, false)).rejected("FS-HOST-EPOCH-OLD");
+    let granted = recalled().when_from(R1, grant(3, false));
+    assert!(state(&granted).may_run(&vm("web"), &granted.context));
+}

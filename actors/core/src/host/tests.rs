@@ -1,5 +1,6 @@
 //! Fixtures, the table of every state and input, definition, discovery. Reads, rights and power are beside this file.
 
+use super::rights_tests::agent_epochs;
 use super::{DISCOVERY_EVERY, Defined, Host, RETRY_AFTER, State};
 use crate::decider::Input;
 use crate::testing::*;
@@ -226,13 +227,15 @@ fn every_state_answers_every_input() {
         ("ended-by-another", S1, Input::Command(ended(0, Outcome::Done))),
         ("observed", AGENT, Input::Command(observed.clone())),
         ("observed-by-another", S1, Input::Command(observed)),
+        ("agent-epochs", AGENT, Input::Command(agent_epochs(2))),
+        ("agent-epochs-by-another", S1, Input::Command(agent_epochs(2))),
         ("register-refused", MOVER, refused_by(MOVER, register(), "FS-MOVER-UNKNOWN")),
         ("read-refused", S1, refused_by(S1, prepared(), "FS-SESSION-UNKNOWN")),
         ("question-refused", R1, refused_by(R1, who, "FS-REPLICA-UNKNOWN")),
         ("other-refused", S1, refused_by(S1, register(), "FS-X")),
         ("wake", ME, Input::Wake),
     ];
-    lists_all::<Host>(&inputs, 19, |command| match command {
+    lists_all::<Host>(&inputs, 20, |command| match command {
         Command::Define(_) => 0,
         Command::Remove => 1,
         Command::Discover => 2,
@@ -252,6 +255,7 @@ fn every_state_answers_every_input() {
         Command::GuestWrite { .. } => 16,
         Command::TaskEnded { .. } => 17,
         Command::Observed { .. } => 18,
+        Command::AgentEpochs { .. } => 19,
     });
     // States: undefined, served (nothing listed), reading, protected, stopping, released, asking, wanted.
     let table_wanted = "\
@@ -292,6 +296,8 @@ ended-unknown: UNKNOWN TASK-UNKNOWN TASK-UNKNOWN TASK-UNKNOWN TASK-UNKNOWN TASK-
 ended-by-another: UNKNOWN NOT-MY-AGENT NOT-MY-AGENT NOT-MY-AGENT NOT-MY-AGENT NOT-MY-AGENT NOT-MY-AGENT NOT-MY-AGENT
 observed: UNKNOWN NO-VM ok ok ok ok ok ok
 observed-by-another: UNKNOWN NOT-MY-AGENT NOT-MY-AGENT NOT-MY-AGENT NOT-MY-AGENT NOT-MY-AGENT NOT-MY-AGENT NOT-MY-AGENT
+agent-epochs: UNKNOWN ok ok ok ok ok ok ok
+agent-epochs-by-another: UNKNOWN NOT-MY-AGENT NOT-MY-AGENT NOT-MY-AGENT NOT-MY-AGENT NOT-MY-AGENT NOT-MY-AGENT NOT-MY-AGENT
 register-refused: REFUSAL-UNEXPECTED ok ok ok ok ok ok ok
 read-refused: REFUSAL-UNEXPECTED REFUSAL-UNEXPECTED ok REFUSAL-UNEXPECTED REFUSAL-UNEXPECTED REFUSAL-UNEXPECTED REFUSAL-UNEXPECTED REFUSAL-UNEXPECTED
 question-refused: REFUSAL-UNEXPECTED REFUSAL-UNEXPECTED REFUSAL-UNEXPECTED REFUSAL-UNEXPECTED REFUSAL-UNEXPECTED REFUSAL-UNEXPECTED ok ok

@@ -104,13 +104,16 @@ fn remove(mover: &Defined, context: &Context) -> Result<Decision<Event>, Rejecti
     Ok(Decision::event(Event::Removed).and_send(mover_is(my_broker(context), None, None, context)))
 }
 
+pub(super) fn welcome(agent: &Agent, context: &Context) -> Send {
+    Send::new(my_agent(context), Message::Agent(agent::Command::Welcome { incarnation: agent.incarnation }))
+}
+
 /// An agent may come before its mover is defined, and says hello only when it connects: it is welcomed and remembered.
 fn early_hello(agent: Agent, context: &Context) -> Result<Decision<Event>, Rejection> {
     from_my_agent(context)?;
-    let welcome = agent::Command::Welcome { incarnation: agent.incarnation };
+    let welcome = welcome(&agent, context);
     let Agent { incarnation, endpoint, version, cores, seen: at } = agent;
-    Ok(Decision::event(Event::AgentSeen { incarnation, endpoint, version, cores, at })
-        .and_send(Send::new(my_agent(context), Message::Agent(welcome))))
+    Ok(Decision::event(Event::AgentSeen { incarnation, endpoint, version, cores, at }).and_send(welcome))
 }
 
 fn hello(mover: &Defined, agent: Agent, context: &Context) -> Result<Decision<Event>, Rejection> {
@@ -118,7 +121,7 @@ fn hello(mover: &Defined, agent: Agent, context: &Context) -> Result<Decision<Ev
     let new = mover.agent.as_ref().is_none_or(|known| known.incarnation != agent.incarnation);
     let to_agent = |command| Send::new(my_agent(context), Message::Agent(command));
     let mut sends = vec![
-        to_agent(agent::Command::Welcome { incarnation: agent.incarnation }),
+        welcome(&agent, context),
         mover_is(my_broker(context), Some(&mover.spec), Some(agent.endpoint.clone()), context),
     ];
     sends.extend(mover.registered.iter().filter_map(|who| agent_ready(who, &agent)));

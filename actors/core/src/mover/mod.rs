@@ -97,4 +97,14 @@ impl Decider for Mover {
     fn evolve(state: &mut State, event: &Event) {
         evolve::evolve(state, event);
     }
+
+    /// The agent is welcomed again. It knows that already, but under a lineage that was renewed meanwhile it hears so at once,
+    /// and comes anew with all that it knows; else it might not before it has something to report.
+    fn resume(state: &State, context: &Context) -> Decision<Event> {
+        let agent = match state {
+            State::Undefined { agent } => agent.as_ref(),
+            State::Defined(mover) => mover.agent.as_ref(),
+        };
+        agent.map_or_else(Decision::none, |agent| Decision::none().and_send(decide::welcome(agent, context)))
+    }
 }

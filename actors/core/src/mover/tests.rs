@@ -305,3 +305,16 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_restart_welcomes_the_agent_again_so_that_it_hears_a_renewed_lineage_at_once() {
+    use crate::decider::Decider;
+    let now = busy();
+    let resumed = Mover::resume(&now.state, &now.context);
+    assert_eq!(resumed.events, []);
+    assert_eq!(
+        resumed.sends.iter().map(|send| (send.to.to_string(), &send.body)).collect::<Vec<_>>(),
+        [(AGENT.to_owned(), &Message::Agent(agent::Command::Welcome { incarnation: lineage(1) }))]
+    );
+    assert!(Mover::resume(&given::<Mover>(ME, []).state, &now.context).is_empty());
+}

@@ -160,7 +160,7 @@ pub(super) fn commit(mut turn: ReplicaTurn<'_>) -> Decision<Event> {
         finish::land(&mut turn, Rest::Ready, None);
         return turn.done();
     };
-    let point = commit_point(known.right.epoch.counter);
+    let point = commit_point(known.right.epoch.counter, turn.context.lineage);
     let forget = super::points::beyond(known, known.keep, None);
     let task = turn.context.task(known.next_task);
     let spec = TaskSpec::AbsorbWorking {

@@ -124,7 +124,9 @@ fn planned(run: &Run, context: &Context, name: &VmName, facts: Option<&VmFacts>)
     let host = run.source_host(&context.me);
     let vm = VmRef { site: host.site, host: host.entity.name, vm: name.clone() };
     let point = match &run.spec.work {
-        Work::Backup { .. } | Work::Replication { .. } => point_id(&context.me.entity.name, &vm, run.attempt),
+        Work::Backup { .. } | Work::Replication { .. } => {
+            point_id(&context.me.entity.name, &vm, (context.lineage, run.attempt))
+        }
         Work::Restore { point, .. } => point.clone(),
     };
     PlannedVm { vm, point, disks: facts.map(|facts| facts.disks.clone()).unwrap_or_default() }

@@ -26,6 +26,7 @@ fn stamp(sequencer: &mut Sequencer, sends: Vec<Send>) -> Stamped {
         input: Input::Wake,
         verdict: Verdict::Accepted,
         mark: None,
+        lost: None,
         events: vec![0x90],
         sends,
         principal: "hq".to_owned(),
@@ -177,6 +178,7 @@ fn a_body_that_no_bus_takes_does_not_fit() {
         input: Input::Wake,
         verdict: Verdict::Accepted,
         mark: None,
+        lost: None,
         events: vec![0x90],
         sends: vec![Send::new(address("dr:session/a"), spec)],
         principal: "hq".to_owned(),
@@ -202,4 +204,17 @@ fn a_renewed_lineage_numbers_anew_what_waits_and_folds_the_same() {
     assert_eq!((first.number, first.channel.lineage, first.id.lineage), (1, lineage(5), lineage(1)));
     hq.deliver(&ask(5));
     hq.folds_and_redecides(lineage(1));
+}
+
+#[test]
+fn the_floor_is_the_first_number_that_was_not_confirmed() {
+    let mut hq = sequencer();
+    stamp(&mut hq, (1..=3).map(|at| send("dr:session/a", &format!("s{at}"))).collect());
+    let floors = |hq: &mut Sequencer, at| -> Vec<u64> { hq.due(at, Seq(9)).iter().map(|sent| sent.floor).collect() };
+    assert_eq!(floors(&mut hq, NOW), [1, 1, 1]);
+    let channel = hq.channel();
+    hq.hear_ack(&channel, &address("dr:session/a"), 2, NOW);
+    assert_eq!(floors(&mut hq, NOW.after(Millis(10_000))), [3], "confirmed, whether a frame has recorded it or not");
+    stamp(&mut hq, vec![send("dr:session/a", "s4")]);
+    assert_eq!(floors(&mut hq, NOW.after(Millis(30_000))), [3, 3]);
 }

@@ -105,3 +105,16 @@ async fn a_clock_too_far_ahead_is_an_alarm_once() {
     let alarms = rig.handle.status().await.unwrap().alarms;
     assert_eq!(alarms.iter().filter(|alarm| alarm.starts_with("FS-RUNTIME-CLOCK")).count(), 1);
 }
+
+#[tokio::test]
+async fn what_a_log_that_was_put_back_has_lost_is_an_alarm_and_the_channel_goes_on() {
+    let rig = Rig::new().await.with_mover().await;
+    let mut acks = rig.acks().await;
+    rig.say(&Envelope { floor: 4, ..ask(5) });
+    assert_eq!(acked(&mut acks).await, 0, "the fourth can still be had");
+    rig.say(&Envelope { floor: 4, ..ask(4) });
+    assert_eq!(acked(&mut acks).await, 4);
+    let alarms = rig.handle.status().await.unwrap().alarms;
+    let lost = alarms.iter().find(|alarm| alarm.starts_with("FS-RUNTIME-LOST")).unwrap();
+    assert!(lost.contains("dr") && lost.contains("broker/broker") && lost.contains("1 to 3"), "{lost}");
+}

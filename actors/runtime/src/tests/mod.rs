@@ -259,6 +259,7 @@ fn envelope(from: &str, to: &str, number: u64, body: Message) -> Envelope {
         to: to.parse().unwrap(),
         id: MessageId { site: from.site.clone(), lineage, seq: Seq(number), index: 0 },
         number,
+        floor: 1,
         sent: Hlc { wall: Timestamp(1_000_000), count: 0 },
         expires: None,
         supersede: None,

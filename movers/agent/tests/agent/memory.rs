@@ -141,6 +141,7 @@ async fn another_sites_control_is_not_obeyed() {
         },
         to: farshore_schemas::ids::Address::new(&site("hq"), farshore_schemas::ids::Kind::Agent, &name("a")),
         number: 1,
+        floor: 1,
         id: farshore_schemas::ids::MessageId {
             site: site("dr"),
             lineage,

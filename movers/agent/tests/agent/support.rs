@@ -159,6 +159,7 @@ impl Control {
             channel: Channel { site: self.site.clone(), sender: Sender::Control, lineage: self.lineage },
             to: to.clone(),
             number,
+            floor: 1,
             id: MessageId { site: self.site.clone(), lineage: self.lineage, seq: Seq(number), index: 0 },
             sent: Hlc::default(),
             expires: None,

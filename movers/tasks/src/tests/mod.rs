@@ -71,6 +71,7 @@ pub(super) fn said(lineage: Lineage, number: u64, command: Command) -> Envelope 
         channel: Channel { site: site("hq"), sender: Sender::Control, lineage },
         to: me(),
         number,
+        floor: 1,
         id: MessageId { site: site("hq"), lineage, seq: Seq(number), index: 0 },
         sent: Hlc::default(),
         expires: None,

@@ -1,6 +1,7 @@
 use super::*;
 use crate::Refusal;
 use farshore_schemas::messages::agent::Failure;
+use farshore_schemas::messages::host;
 use farshore_schemas::units::Millis;
 
 #[test]
@@ -320,4 +321,46 @@ fn records_without_a_head_or_of_another_agent_are_refused() {
     let other = Identity { site: site("hq"), name: name("b") };
     let refused = TaskTable::rebuild(&other, &agent.records).unwrap_err();
     assert_eq!(refused, RebuildError::AnotherAgent { site: site("hq"), name: name("a") });
+}
+
+/// The epochs that an agent tells its host.
+fn told_epochs(actions: &[Action]) -> Vec<(VmRef, Epoch)> {
+    let told = |action: &Action| {
+        let Action::Send(envelope) = action else { return None };
+        let Some(Message::Host(host::Command::AgentEpochs { epochs })) = &envelope.body else { return None };
+        assert_eq!(envelope.to, Address::new(&site("hq"), Kind::Host, &name("lab")));
+        Some(epochs.clone())
+    };
+    actions.iter().filter_map(told).flatten().collect()
+}
+
+#[test]
+fn control_that_was_put_back_is_told_the_epochs_that_it_has_forgotten() {
+    let mut agent = Agent::serving();
+    let serve = |epochs: &[(VmRef, Epoch)]| Command::ServeHost {
+        host: name("lab"),
+        driver: Driver::Folder { path: "/vms".into() },
+        epochs: epochs.to_vec(),
+    };
+    let known = (origin(), epoch(4, "dr"));
+    assert_eq!(told_epochs(&agent.hear(serve(std::slice::from_ref(&known)))), [], "it was told just that");
+    assert_eq!(told_epochs(&agent.hear(serve(&[(origin(), epoch(2, "hq"))]))), std::slice::from_ref(&known));
+    assert_eq!(told_epochs(&agent.hear(serve(&[]))), [known]);
+}
+
+/// What control speaks under once its log was put back.
+const RENEWED: Lineage = Lineage([3; 16]);
+
+#[test]
+fn a_repository_is_served_with_the_lineages_that_its_owner_had() {
+    let mut agent = Agent::serving();
+    let serve = || Command::ServeRepository { repository: name("main"), path: "/repo".into(), lineage: RENEWED };
+    let formerly = |actions: Vec<Action>| {
+        let served = |action| if let Action::ServeRepository { formerly, .. } = action { Some(formerly) } else { None };
+        actions.into_iter().find_map(served).unwrap()
+    };
+    assert_eq!(formerly(agent.hear(serve())), []);
+    agent.take(said(RENEWED, 1, welcome()));
+    assert_eq!(formerly(agent.take(said(RENEWED, 2, serve()))), [CONTROL]);
+    assert_eq!(formerly(agent.restart()), [CONTROL]);
 }

@@ -37,7 +37,7 @@ fn yours(world: World, asks: &str) -> (World, u64, bool) {
 #[test]
 fn the_whole_way_there_and_back() {
     let world = failed_back().tell(OPS, Command::CommitFailback).settle().stands(Rest::Ready);
-    assert_eq!(world.points(), [point("p1"), point("failback-2")]);
+    assert_eq!(world.points(), [point("p1"), crate::naming::commit_point(2, crate::testing::lineage(1))]);
     assert_eq!(world.known().right.holder, Some(Side::Source));
     assert!(world.known().working.is_none());
     world.point("p2", 300).tell(OPS, newest()).settle().stands(Rest::Failover);

@@ -43,7 +43,7 @@ fn an_incremental_takes_the_newest_usable_point_as_parent() {
             other => panic!("{other:?}"),
         })
         .collect();
-    let made = point_id(&name("nightly-1"), &vm_ref("dr/drx/web"), 1);
+    let made = point_id(&name("nightly-1"), &vm_ref("dr/drx/web"), (crate::testing::lineage(1), 1));
     assert_eq!(parents, [(Some(point("newer")), made.clone()), (Some(point("newer")), made)]);
 }
 
