@@ -3,7 +3,7 @@
 
 use crate::baseline;
 use crate::disk::sync_dir;
-use crate::error::LogError;
+use crate::error::{LogError, name_new};
 use crate::folder::{log_dir, segments_once};
 use crate::header::Form;
 use crate::read::{LogReader, ReadLog};
@@ -33,6 +33,7 @@ pub fn archive(log: &LogReader, dir: &Path, to: &Path) -> Result<Archived, LogEr
     let (newest, _) = baseline::newest(dir, log, log.tail().0)?;
     let Some(newest) = newest else { return Ok(archived) };
     fs::create_dir_all(to).map_err(LogError::io("make", to))?;
+    refuse_own(dir, to)?;
     let files = segments_once(&log_dir(dir))?;
     let but_last = files.iter().take(files.len().saturating_sub(1));
     for file in but_last.take_while(|file| file.form == Form::Sealed) {
@@ -41,9 +42,13 @@ pub fn archive(log: &LogReader, dir: &Path, to: &Path) -> Result<Archived, LogEr
             break;
         }
         let there = to.join(file.path.file_name().unwrap_or_default());
-        let beside = there.with_extension("tmp");
-        let copied = copy(&file.path, &beside).and_then(|()| fs::rename(&beside, &there)).and_then(|()| sync_dir(to));
-        copied.map_err(LogError::io("write", &there))?;
+        // The copy of an archiving that was interrupted is as good; anything else of that name is another site's.
+        if !same(&file.path, &there).map_err(LogError::io("read", &there))? {
+            let beside = there.with_extension("tmp");
+            copy(&file.path, &beside).map_err(LogError::io("write", &beside))?;
+            name_new(&beside, &there).inspect_err(|_| drop(fs::remove_file(&beside)))?;
+        }
+        sync_dir(to).map_err(LogError::io("write", &there))?;
         check_sealed(&SealedFile::open(&there, file.first)?, &mut 0)?;
         let removed = fs::remove_file(&file.path).and_then(|()| sync_dir(&log_dir(dir)));
         removed.map_err(LogError::io("remove", &file.path))?;
@@ -51,6 +56,20 @@ pub fn archive(log: &LogReader, dir: &Path, to: &Path) -> Result<Archived, LogEr
         archived.last = sealed.trailer.last;
     }
     Ok(archived)
+}
+
+/// Not into the folder that the log lies in: a segment there is the log's, or in the way of a recovery.
+fn refuse_own(dir: &Path, to: &Path) -> Result<(), LogError> {
+    let real = |path: &Path| path.canonicalize().map_err(LogError::io("look at", path));
+    if real(to)?.starts_with(real(dir)?) { Err(LogError::OwnFolder { path: to.to_owned() }) } else { Ok(()) }
+}
+
+/// Whether both files hold the same; false when the second is not there.
+fn same(here: &Path, there: &Path) -> io::Result<bool> {
+    if !there.exists() {
+        return Ok(false);
+    }
+    Ok(fs::metadata(here)?.len() == fs::metadata(there)?.len() && fs::read(here)? == fs::read(there)?)
 }
 
 fn copy(from: &Path, to: &Path) -> io::Result<()> {

@@ -4,6 +4,7 @@
 use farshore_schemas::frame::FrameError;
 use farshore_schemas::ids::{Lineage, Seq};
 use std::fmt;
+use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -134,6 +135,18 @@ pub enum LogError {
         /// What the system said.
         source: io::Error,
     },
+    /// A file is there already.
+    #[error("FS-LOG-EXISTS: {} is there already and is not written over; choose another name or folder", path.display())]
+    Exists {
+        /// Which.
+        path: PathBuf,
+    },
+    /// What is moved away must leave the site's own folder.
+    #[error("FS-LOG-OWN-FOLDER: {} lies in the site's own data folder; choose a folder elsewhere", path.display())]
+    OwnFolder {
+        /// The folder that was named.
+        path: PathBuf,
+    },
     /// Acknowledged bytes are not what they were.
     #[error(
         "FS-LOG-DAMAGED: {0}; nothing was changed; put the file back from a copy or a peer, or cut the log there on purpose"
@@ -192,6 +205,19 @@ impl LogError {
         let path = path.to_owned();
         move |source| LogError::Io { what, path, source }
     }
+}
+
+/// Gives a file its name, unless that is taken: by a second name, which never replaces, and by a look first where the file
+/// system knows no second names.
+pub(crate) fn name_new(from: &Path, to: &Path) -> Result<(), LogError> {
+    let named = match fs::hard_link(from, to) {
+        Ok(()) => fs::remove_file(from),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists || to.exists() => {
+            return Err(LogError::Exists { path: to.to_owned() });
+        }
+        Err(_) => fs::rename(from, to),
+    };
+    named.map_err(LogError::io("name", to))
 }
 
 impl From<Problem> for LogError {

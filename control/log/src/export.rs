@@ -2,7 +2,7 @@
 //! format, so what reads a log reads an export.
 
 use crate::chain::Chain;
-use crate::error::{LogError, Problem};
+use crate::error::{LogError, Problem, name_new};
 use crate::header::{Form, SEGMENT_HEADER_LEN, SegmentHeader, array};
 use crate::read::{Frames, LogReader, ReadLog, SegmentSource, Source};
 use crate::sealed::SealedFile;
@@ -23,6 +23,9 @@ pub fn export(log: &LogReader, from: Seq, to: Seq, path: &Path) -> Result<(), Lo
     if from < first || to > last || from > to {
         let seq = if from < first || from > last { from } else { to };
         return Err(LogError::NotHere { seq, first, last });
+    }
+    if path.exists() {
+        return Err(LogError::Exists { path: path.to_owned() });
     }
     let io = |what| LogError::io(what, path);
     let segment = log.header_of(from)?;
@@ -56,7 +59,7 @@ pub fn export(log: &LogReader, from: Seq, to: Seq, path: &Path) -> Result<(), Lo
     };
     let trailer = writer.finish().map_err(io("write"))?;
     assert!((trailer.last, trailer.last_hash) == chain.tail(), "an export ends where the range ends");
-    fs::rename(&beside, path).map_err(io("name"))
+    name_new(&beside, path).inspect_err(|_| drop(fs::remove_file(&beside)))
 }
 
 /// An export, open for reading. Every byte of it has been checked.

@@ -193,12 +193,28 @@ fn a_gap_after_the_baseline_is_refused() {
 #[test]
 fn the_archive_takes_what_a_baseline_stands_for_and_gives_it_back() {
     let (dir, reader, key) = log_with(&[]);
-    let to = dir.path().join("archive");
+    let elsewhere = tempfile::tempdir().unwrap();
+    let to = elsewhere.path().join("archive");
     let firsts = firsts(dir.path());
     let all = read_all(&reader, Seq(1));
     assert_eq!(archive(&reader, dir.path(), &to).unwrap().files.len(), 0, "nothing stands for the segments yet");
     // In the middle of the third segment: the first two go.
     baseline(&reader, firsts[2] + 1).write(dir.path(), &key).unwrap();
+    // Nothing is lost to a folder that is the log's own, nor to another site's archive.
+    let before = snapshot(dir.path());
+    let own = archive(&reader, dir.path(), &dir.path().join("log")).unwrap_err();
+    assert!(own.to_string().starts_with("FS-LOG-OWN-FOLDER"), "{own}");
+    let name = segment_files(dir.path())[0].file_name().unwrap().to_owned();
+    fs::create_dir_all(&to).unwrap();
+    fs::write(to.join(&name), b"another site's").unwrap();
+    let taken = archive(&reader, dir.path(), &to).unwrap_err();
+    assert!(taken.to_string().starts_with("FS-LOG-EXISTS"), "{taken}");
+    assert_eq!(
+        (fs::read(to.join(&name)).unwrap().as_slice(), snapshot(dir.path())),
+        (b"another site's".as_slice(), before)
+    );
+    // The copy of one that was interrupted is taken as it is.
+    fs::copy(&segment_files(dir.path())[0], to.join(&name)).unwrap();
     let archived = archive(&reader, dir.path(), &to).unwrap();
     assert_eq!((archived.files.len(), archived.last), (2, Seq(firsts[2] - 1)));
     assert!(archived.files.iter().all(|file| file.exists()));

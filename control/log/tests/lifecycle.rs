@@ -78,18 +78,22 @@ fn an_export_is_a_segment_of_its_own() {
     let dir = tempfile::tempdir().unwrap();
     make(dir.path(), SMALL, 40);
     let reader = LogReader::open(dir.path()).unwrap();
-    let file = dir.path().join("incident.seg");
+    let (file, incident) = (dir.path().join("incident.seg"), dir.path().join("kept.seg"));
     for (from, to) in [(1, 40), (7, 31), (5, 5)] {
         export(&reader, Seq(from), Seq(to), &file).unwrap();
+        let taken = export(&reader, Seq(1), Seq(2), &file).unwrap_err();
+        assert!(matches!(taken, LogError::Exists { .. }), "{taken}");
         let export = Export::open(&file).unwrap();
         assert_eq!((export.first(), export.tail().0, export.lineage()), (Seq(from), Seq(to), LINEAGE));
         let (from, to) = (from as usize, to as usize);
         assert_eq!(read_all(&export, export.first()), read_all(&reader, Seq(1))[from - 1..to]);
+        fs::rename(&file, &incident).unwrap();
     }
     for (from, to) in [(0, 3), (3, 41), (9, 8)] {
         let refused = export(&reader, Seq(from), Seq(to), &file).unwrap_err();
         assert!(matches!(refused, LogError::NotHere { .. }), "{refused}");
     }
+    let file = incident;
     let good = fs::read(&file).unwrap();
     for at in 0..good.len() {
         let mut bad = good.clone();

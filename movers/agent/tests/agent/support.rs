@@ -143,6 +143,8 @@ impl Control {
             | Message::Replica(replica::Command::TaskEnded { task, outcome }) => {
                 self.state().outcomes.entry(task).or_default().push(outcome);
             }
+            // What a host's actor makes of the epochs that its agent remembers is decided in control, not here.
+            Message::Host(host::Command::AgentEpochs { .. }) => {}
             other => panic!("an agent said {other:?}"),
         }
     }
