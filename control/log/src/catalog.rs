@@ -5,11 +5,10 @@ use crate::baseline;
 use crate::error::{LogError, Problem, ProblemKind};
 use crate::folder::{self, SegmentFile, log_dir};
 use crate::header::{Form, SegmentHeader};
-use crate::scan::{Scan, scan};
+use crate::scan::{Scan, look};
 use crate::sealed::SealedFile;
 use farshore_schemas::frame::genesis_hash;
 use farshore_schemas::ids::{Digest, Lineage, Seq, SiteName};
-use std::fs;
 use std::path::{Path, PathBuf};
 
 /// A segment that has been looked at.
@@ -32,10 +31,12 @@ pub(crate) struct Catalog {
     pub(crate) open: Option<Scan>,
     /// Plain files whose sealed twin is whole: what a crash between sealing and removing left.
     pub(crate) leftover: Vec<PathBuf>,
+    /// Whether whoever looks holds the log's lock, so that nobody else writes.
+    owned: bool,
 }
 
 impl Catalog {
-    /// Looks at every segment in `DIR/log`. With a `site`, the log must be that site's.
+    /// Looks at every segment in `DIR/log`. With a `site`, the log must be that site's, and the caller holds its lock.
     pub(crate) fn survey(dir: &Path, site: Option<&SiteName>) -> Result<Catalog, LogError> {
         let mut files = folder::segments(&log_dir(dir))?;
         let leftover = take_twins(&mut files)?;
@@ -45,6 +46,7 @@ impl Catalog {
             lineage: Lineage::default(),
             open: None,
             leftover,
+            owned: site.is_some(),
         };
         for (at, file) in files.iter().enumerate() {
             catalog.add(dir, file, at + 1 == files.len())?;
@@ -76,8 +78,10 @@ impl Catalog {
                 (sealed.header.clone(), (sealed.trailer.last, sealed.trailer.last_hash))
             }
             Form::Plain => {
-                let bytes = fs::read(&file.path).map_err(LogError::io("read", &file.path))?;
-                let scan = scan(&file.path, file.first, &bytes, &mut |_, _, _| {})?;
+                let Some(look) = look(file, || !self.owned && folder::in_use(dir))? else {
+                    return self.add(dir, &folder::sealed_twin(file), is_last);
+                };
+                let scan = look.scan?;
                 let seen = (scan.header.clone(), scan.tail);
                 if is_last {
                     self.open = Some(scan);

@@ -3,8 +3,14 @@
 use crate::error::LogError;
 use crate::header::Form;
 use farshore_schemas::ids::Seq;
-use std::fs;
+use std::fs::{self, File, OpenOptions, TryLockError};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+const LOCK: &str = "lock";
+/// How often a lock that is held is tried again, and after how long.
+const TAKE_TRIES: u32 = 5;
+const TAKE_AGAIN: Duration = Duration::from_millis(10);
 
 /// A segment file by its name.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -49,6 +55,33 @@ pub(crate) fn names(dir: &Path) -> Result<Vec<String>, LogError> {
     Ok(names)
 }
 
+/// Takes a data folder for this process, for as long as the file is open.
+///
+/// # Errors
+/// [`LogError::Locked`], [`LogError::Io`].
+pub(crate) fn take(dir: &Path) -> Result<File, LogError> {
+    let path = dir.join(LOCK);
+    let open = OpenOptions::new().write(true).create(true).truncate(false).open(&path);
+    let file = open.map_err(LogError::io("open the lock file", &path))?;
+    let mut patience = TAKE_TRIES;
+    loop {
+        match file.try_lock() {
+            Ok(()) => return Ok(file),
+            // It may be [`in_use`] that asks.
+            Err(TryLockError::WouldBlock) if patience > 0 => std::thread::sleep(TAKE_AGAIN),
+            Err(TryLockError::WouldBlock) => return Err(LogError::Locked { dir: dir.to_owned() }),
+            Err(TryLockError::Error(error)) => return Err(LogError::io("lock", &path)(error)),
+        }
+        patience -= 1;
+    }
+}
+
+/// Whether a process holds the data folder.
+pub(crate) fn in_use(dir: &Path) -> bool {
+    let probe = File::open(dir.join(LOCK)).map(|file| file.try_lock_shared());
+    matches!(probe, Ok(Err(TryLockError::WouldBlock)))
+}
+
 /// The segments in a log folder by their first seq. Of a segment that stands there in both forms (a crash between
 /// sealing and removing) the sealed one comes first.
 pub(crate) fn segments(log: &Path) -> Result<Vec<SegmentFile>, LogError> {
@@ -63,6 +96,20 @@ pub(crate) fn segments(log: &Path) -> Result<Vec<SegmentFile>, LogError> {
         .collect();
     found.sort_by_key(|segment| (segment.first, segment.form == Form::Plain));
     Ok(found)
+}
+
+/// The bytes of a plain segment; none when it has been sealed since the folder was listed, as a site that runs does.
+pub(crate) fn read_plain(plain: &SegmentFile) -> Result<Option<Vec<u8>>, LogError> {
+    match fs::read(&plain.path) {
+        Ok(bytes) => Ok(Some(bytes)),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound && sealed_twin(plain).path.exists() => Ok(None),
+        Err(error) => Err(LogError::io("read", &plain.path)(error)),
+    }
+}
+
+/// What a plain segment is when it has been sealed.
+pub(crate) fn sealed_twin(plain: &SegmentFile) -> SegmentFile {
+    SegmentFile { first: plain.first, form: Form::Sealed, path: plain.path.with_extension("sealed") }
 }
 
 /// As [`segments`], but each segment once, the sealed form if there is one.

@@ -15,7 +15,7 @@ use crate::segment::{Layout, OpenSegment, SegmentMaker, SegmentSink};
 use farshore_runtime::log_port::{EventLog, NewFrame, OnDurable};
 use farshore_schemas::frame::site_tag;
 use farshore_schemas::ids::{Digest, Lineage, Seq, SiteName};
-use std::fs::{self, File, OpenOptions, TryLockError};
+use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -112,7 +112,7 @@ impl SegmentLog {
     pub fn open(options: &LogOptions) -> Result<Opened, LogError> {
         let log = log_dir(&options.dir);
         fs::create_dir_all(&log).map_err(LogError::io("make", &log))?;
-        let lock = lock(&options.dir)?;
+        let lock = folder::take(&options.dir)?;
         let catalog = Catalog::survey(&options.dir, Some(&options.site))?;
         catalog.check_sealed(options.check_sealed_bytes)?;
         let lost = hint::read(&log).and_then(|(acknowledged, _)| {
@@ -168,22 +168,6 @@ impl EventLog for SegmentLog {
 
     fn durable_tail(&self) -> (Seq, Digest) {
         self.appender.durable().tail()
-    }
-}
-
-/// Takes the data folder for this process.
-fn lock(dir: &Path) -> Result<File, LogError> {
-    let path = dir.join("lock");
-    let file = OpenOptions::new()
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .open(&path)
-        .map_err(LogError::io("open the lock file", &path))?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(TryLockError::WouldBlock) => Err(LogError::Locked { dir: dir.to_owned() }),
-        Err(TryLockError::Error(error)) => Err(LogError::io("lock", &path)(error)),
     }
 }
 

@@ -7,8 +7,8 @@ use crate::header::{Form, SEGMENT_HEADER_LEN, SegmentHeader};
 use crate::read::ChunkPlace;
 use crate::scan::scan;
 use farshore_schemas::ids::Seq;
-use std::fs::{self, File};
-use std::io::{BufReader, ErrorKind, Read};
+use std::fs::File;
+use std::io::{BufReader, ErrorKind, Read, Seek};
 use std::path::{Path, PathBuf};
 
 const BUFFER: usize = 1 << 20;
@@ -56,7 +56,10 @@ impl PlainSource {
 
     /// The end, or damage, or a last group that is cut short: then what can be read of it.
     fn judge(&mut self, chunk: &mut Vec<u8>) -> Result<Option<ChunkPlace>, LogError> {
-        let bytes = fs::read(&self.path).map_err(LogError::io("read", &self.path))?;
+        // The file that is open, not the path: it may have been sealed and removed meanwhile.
+        let mut bytes = Vec::new();
+        let read = self.file.rewind().and_then(|()| self.file.read_to_end(&mut bytes));
+        read.map_err(LogError::io("read", &self.path))?;
         let scan = scan(&self.path, self.header.first, &bytes, &mut |_, _, _| {})?;
         chunk.clear();
         let frames_at = self.offset + GROUP_HEADER_LEN as u64;

@@ -7,14 +7,18 @@
 
 use crate::chain::{Chain, frame_hash};
 use crate::error::{LogError, Problem, ProblemKind};
+use crate::folder::{SegmentFile, read_plain};
 use crate::group::{GROUP_ALIGN, GROUP_HEADER_LEN, GroupHeader, PADDING};
 use crate::header::{Form, SEGMENT_HEADER_LEN, SegmentHeader};
 use farshore_schemas::frame::{HEADER_LEN, Header, RawFrame};
 use farshore_schemas::ids::{Digest, Seq};
 use std::path::Path;
+use std::time::Duration;
 
 /// What is written at once or not at all, on every disk there is.
 const SECTOR: usize = 512;
+/// Longer than a write that is under way takes.
+const BETWEEN_LOOKS: Duration = Duration::from_millis(50);
 
 /// A segment, read.
 #[derive(Debug)]
@@ -58,6 +62,38 @@ pub(crate) fn scan(file: &Path, first: Seq, bytes: &[u8], each: &mut EachFrame<'
         }
     };
     Ok(Scan { header, tail: scanner.chain.tail(), end: scanner.at as u64, torn })
+}
+
+/// What a look at a plain segment's file gives.
+pub(crate) struct Look {
+    /// What its bytes mean.
+    pub(crate) scan: Result<Scan, LogError>,
+    /// Frames that are right.
+    pub(crate) frames: u64,
+}
+
+/// Reads a plain segment's file and judges it; none when it has been sealed since the folder was listed.
+///
+/// A read that meets a write of a site that runs gets some pages from before it and some from after, which looks like
+/// damage. Damage counts only when two reads find the same bytes, a moment apart if somebody else `may_write`.
+///
+/// # Errors
+/// [`LogError::Io`]; damage is in the look.
+pub(crate) fn look(file: &SegmentFile, may_write: impl Fn() -> bool) -> Result<Option<Look>, LogError> {
+    let mut before: Option<Vec<u8>> = None;
+    loop {
+        let Some(bytes) = read_plain(file)? else { return Ok(None) };
+        let mut frames = 0;
+        let scan = scan(&file.path, file.first, &bytes, &mut |_, _, _| frames += 1);
+        let settled = !matches!(scan, Err(LogError::Damaged(_))) || before.as_ref() == Some(&bytes);
+        if settled {
+            return Ok(Some(Look { scan, frames }));
+        }
+        before = Some(bytes);
+        if may_write() {
+            std::thread::sleep(BETWEEN_LOOKS);
+        }
+    }
 }
 
 enum Step {

@@ -10,7 +10,7 @@ use crate::header::Form;
 use crate::hint;
 use crate::log::Lost;
 use crate::read::LogReader;
-use crate::scan::scan;
+use crate::scan::look;
 use crate::sealed::SealedFile;
 use farshore_schemas::frame::RawFrame;
 use farshore_schemas::ids::{Digest, Seq};
@@ -75,7 +75,7 @@ pub fn verify(dir: &Path) -> Result<Report, LogError> {
             Some(before) => follows(before, &segment.header, file),
             None => begins(dir, &segment.header, file),
         };
-        let read = segment(file, is_last, &mut report.frames).and_then(|(segment, torn)| {
+        let read = segment(dir, file, is_last, &mut report.frames).and_then(|(segment, torn)| {
             report.problems.extend(torn);
             fit(&segment).map(|()| segment)
         });
@@ -125,11 +125,19 @@ fn header_only(next: &SegmentFile) -> Option<Segment> {
 }
 
 /// Reads one segment to its end; the second value is a torn tail.
-fn segment(file: &SegmentFile, is_last: bool, frames: &mut u64) -> Result<(Segment, Option<Problem>), LogError> {
+fn segment(
+    dir: &Path,
+    file: &SegmentFile,
+    is_last: bool,
+    frames: &mut u64,
+) -> Result<(Segment, Option<Problem>), LogError> {
     match file.form {
         Form::Plain => {
-            let bytes = fs::read(&file.path).map_err(LogError::io("read", &file.path))?;
-            let scan = scan(&file.path, file.first, &bytes, &mut |_, _, _| *frames += 1)?;
+            let Some(look) = look(file, || folder::in_use(dir))? else {
+                return Ok((sealed(&folder::sealed_twin(file), frames)?, None));
+            };
+            *frames += look.frames;
+            let scan = look.scan?;
             let kind = if is_last {
                 ProblemKind::Torn
             } else {

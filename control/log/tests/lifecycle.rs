@@ -4,14 +4,17 @@
 mod common;
 
 use common::{LINEAGE, Maker, SMALL, append, append_each, make, open, options, read_all, segment_files};
-use farshore_log::{Disk, Export, LogError, LogReader, ReadLog, RealDisk, SegmentFile, SegmentLog, export, verify};
+use farshore_log::{
+    Disk, Export, LogError, LogReader, ProblemKind, ReadLog, RealDisk, SegmentFile, SegmentLog, export, verify,
+};
 use farshore_runtime::log_port::{EventLog, LogFailure};
 use farshore_schemas::ids::{Lineage, Seq};
 use std::fs;
 use std::io;
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Mutex};
 
 #[test]
 fn full_segments_are_sealed_and_read_like_plain_ones() {
@@ -191,6 +194,67 @@ fn whichever_call_to_the_disk_fails_nothing_acknowledged_is_lost() {
         drop(opened);
         assert!(verify(dir.path()).unwrap().is_clean(), "after {calls} calls");
     }
+}
+
+/// Opens a log whose sealing waits, after its first segment, until the sender is dropped.
+fn open_with_held_sealing(dir: &Path) -> (farshore_log::Opened, Sender<()>, Receiver<Seq>) {
+    let (release, held) = channel::<()>();
+    let (tell, sealed) = channel();
+    let held = Mutex::new(held);
+    let mut options = options(dir, SMALL);
+    options.on_sealed = Some(Arc::new(move |last| {
+        let _ = tell.send(last);
+        let _ = held.lock().unwrap().recv();
+    }));
+    (SegmentLog::open(&options).unwrap(), release, sealed)
+}
+
+#[test]
+fn a_segment_that_is_being_read_may_be_sealed() {
+    let dir = common::quick_dir();
+    let (opened, release, sealed) = open_with_held_sealing(dir.path());
+    let mut maker = Maker::after(opened.tail, opened.lineage);
+    append_each(&opened.log, &mut maker, 40);
+    let first_sealed = sealed.recv().unwrap();
+    let reader = opened.log.reader();
+    let mut frames = reader.frames_from(first_sealed.next()).unwrap();
+    assert_eq!(frames.next().unwrap().map(|frame| frame.seq()), Some(first_sealed.next()));
+    assert!(segment(dir.path(), first_sealed.next(), "log").exists(), "the segment that is read is plain still");
+    drop(release);
+    drop(opened);
+    assert!(!segment(dir.path(), first_sealed.next(), "log").exists(), "it is sealed now");
+    let mut last = first_sealed.next();
+    while let Some(frame) = frames.next().unwrap() {
+        last = frame.seq();
+    }
+    assert_eq!(last, maker.last);
+}
+
+fn segment(dir: &Path, first: Seq, ending: &str) -> std::path::PathBuf {
+    dir.join(format!("log/seg-{:020}.{ending}", first.0))
+}
+
+#[test]
+fn a_log_that_is_written_and_sealed_can_be_opened_and_verified_at_any_moment() {
+    let dir = common::quick_dir();
+    let opened = open(dir.path(), SMALL);
+    let mut maker = Maker::after(opened.tail, opened.lineage);
+    append_each(&opened.log, &mut maker, 1);
+    let writing = std::thread::scope(|threads| {
+        let writer = threads.spawn(|| append_each(&opened.log, &mut maker, 600));
+        let mut looks = 0;
+        while !writer.is_finished() || looks == 0 {
+            let reader = LogReader::open(dir.path()).unwrap();
+            let (tail, _) = reader.tail();
+            assert_eq!(read_all(&reader, Seq(1)).len() as u64, tail.0);
+            let report = verify(dir.path()).unwrap();
+            assert!(report.problems.iter().all(|problem| problem.kind == ProblemKind::Torn), "{report:?}");
+            looks += 1;
+        }
+        writer.join()
+    });
+    writing.unwrap();
+    assert_eq!(maker.last, Seq(601));
 }
 
 #[test]
