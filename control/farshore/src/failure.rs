@@ -1,6 +1,7 @@
 //! What the command line says when something fails: what happened, why and what to do, with a stable code and an exit code
 //! that scripts know (ecosystem.md section 5).
 
+use farshore_log::LogError;
 use std::fmt;
 use std::path::Path;
 
@@ -65,9 +66,18 @@ impl Failure {
         }
     }
 
-    pub(crate) fn log(error: &farshore_log::LogError) -> Self {
+    pub(crate) fn log(error: &LogError) -> Self {
         let text = error.to_string();
-        let exit = if matches!(error, farshore_log::LogError::Locked { .. }) { Exit::Busy } else { Exit::Mismatch };
+        let exit = match error {
+            LogError::Locked { .. } => Exit::Busy,
+            LogError::NotHere { .. } | LogError::NoLog { .. } => Exit::NotFound,
+            LogError::Exists { .. } | LogError::OwnFolder { .. } | LogError::EmptyRange { .. } => Exit::Refused,
+            LogError::Io { .. } => Exit::Failed,
+            LogError::Damaged(_)
+            | LogError::WrongSite { .. }
+            | LogError::Newer { .. }
+            | LogError::TwoLineages { .. } => Exit::Mismatch,
+        };
         Failure::coded(&text, "see docs/guides/log.md for what to do").with(exit)
     }
 

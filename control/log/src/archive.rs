@@ -58,6 +58,18 @@ pub fn archive(log: &LogReader, dir: &Path, to: &Path) -> Result<Archived, LogEr
     Ok(archived)
 }
 
+/// The last frame that [`archive`] could move: of the sealed segments at the front, but never of the last segment. A baseline
+/// there lets whatever is to be proved later begin with the first frame that stays.
+///
+/// # Errors
+/// [`LogError`].
+pub fn archivable(dir: &Path) -> Result<Option<Seq>, LogError> {
+    let files = segments_once(&log_dir(dir))?;
+    let but_last = files.iter().take(files.len().saturating_sub(1));
+    let last = but_last.take_while(|file| file.form == Form::Sealed).last();
+    last.map(|file| Ok(SealedFile::open(&file.path, file.first)?.trailer.last)).transpose()
+}
+
 /// Not into the folder that the log lies in: a segment there is the log's, or in the way of a recovery.
 fn refuse_own(dir: &Path, to: &Path) -> Result<(), LogError> {
     let real = |path: &Path| path.canonicalize().map_err(LogError::io("look at", path));

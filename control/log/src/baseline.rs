@@ -4,7 +4,7 @@
 
 use crate::disk::{sync_dir, write_whole};
 use crate::error::LogError;
-use crate::folder::{log_dir, names, parse_name};
+use crate::folder::{self, log_dir, names, parse_name};
 use crate::header::{SegmentHeader, array};
 use crate::keys::{Keys, PublicKey, SIGNATURE, SiteKey};
 use crate::read::ReadLog;
@@ -144,8 +144,10 @@ impl Baseline {
     pub fn write(&self, dir: &Path, key: &SiteKey) -> Result<PathBuf, LogError> {
         let path = log_dir(dir).join(format!("base-{:020}", self.seq.0));
         write_whole(&path, &self.encode(key)).map_err(LogError::io("write", &path))?;
+        // Where the first frames were archived, everything that is to be proved begins at the oldest one.
+        let anchor = anchor(dir)?;
         let valid = all(dir)?.into_iter().filter(|held| held.read.is_ok() && held.seq <= self.seq);
-        for old in valid.skip(KEPT) {
+        for old in valid.skip(KEPT).filter(|old| anchor != Some(old.seq)) {
             match fs::remove_file(&old.path) {
                 Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
                 removed => removed.map_err(LogError::io("remove", &old.path))?,
@@ -153,6 +155,12 @@ impl Baseline {
         }
         Ok(path)
     }
+}
+
+/// Where the frames begin that follow an archive: the seq before the first one held.
+fn anchor(dir: &Path) -> Result<Option<Seq>, LogError> {
+    let first = folder::segments(&log_dir(dir))?.first().map(|segment| segment.first);
+    Ok(first.filter(|first| *first > Seq(1)).map(|first| Seq(first.0 - 1)))
 }
 
 fn part<'a>(rest: &mut &'a [u8]) -> Result<&'a [u8], &'static str> {
@@ -231,16 +239,23 @@ pub fn newest(dir: &Path, log: &dyn ReadLog, until: Seq) -> Result<(Option<Basel
     Ok((None, ignored))
 }
 
+/// Sound baselines of the site's own that lie past the end of its log, newest first: frames that had been acknowledged
+/// when they were written are gone.
+pub(crate) fn past(dir: &Path, tail: Seq) -> Result<Vec<(PathBuf, Baseline)>, LogError> {
+    let sound = all(dir)?.into_iter().filter_map(|held| Some((held.path, held.read.ok()?)));
+    Ok(sound.filter(|(_, baseline)| baseline.seq > tail).collect())
+}
+
 /// Moves a baseline that cannot be used to `torn/`, where nothing reads it.
 ///
 /// # Errors
 /// [`LogError::Io`].
-pub fn put_aside(baseline: &Ignored) -> Result<PathBuf, LogError> {
-    let log = baseline.path.parent().unwrap_or(Path::new("."));
+pub fn put_aside(baseline: &Path) -> Result<PathBuf, LogError> {
+    let log = baseline.parent().unwrap_or(Path::new("."));
     let torn = log.join("torn");
-    let to = torn.join(baseline.path.file_name().unwrap_or_default());
-    let moved = fs::create_dir_all(&torn).and_then(|()| fs::rename(&baseline.path, &to));
-    moved.and_then(|()| sync_dir(&torn)).and_then(|()| sync_dir(log)).map_err(LogError::io("move", &baseline.path))?;
+    let to = torn.join(baseline.file_name().unwrap_or_default());
+    let moved = fs::create_dir_all(&torn).and_then(|()| fs::rename(baseline, &to));
+    moved.and_then(|()| sync_dir(&torn)).and_then(|()| sync_dir(log)).map_err(LogError::io("move", baseline))?;
     Ok(to)
 }
 

@@ -191,6 +191,14 @@ pub enum LogError {
         /// The last there is.
         last: Seq,
     },
+    /// A range that ends before it begins.
+    #[error("FS-LOG-RANGE: there is no frame from {from} to {to}; name the lower seq first")]
+    EmptyRange {
+        /// Its first.
+        from: Seq,
+        /// Its last.
+        to: Seq,
+    },
     /// A range that crosses from one lineage into the next.
     #[error("FS-LOG-LINEAGE: the range holds frames of two lineages, the second from {at}; export them one by one")]
     TwoLineages {

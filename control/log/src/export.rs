@@ -20,8 +20,11 @@ use std::path::{Path, PathBuf};
 /// [`LogError::NotHere`], [`LogError::TwoLineages`], [`LogError::Io`], what reading gives.
 pub fn export(log: &LogReader, from: Seq, to: Seq, path: &Path) -> Result<(), LogError> {
     let (first, last) = (log.first(), log.tail().0);
-    if from < first || to > last || from > to {
-        let seq = if from < first || from > last { from } else { to };
+    if from > to {
+        return Err(LogError::EmptyRange { from, to });
+    }
+    if from < first || to > last {
+        let seq = if from < first { from } else { to };
         return Err(LogError::NotHere { seq, first, last });
     }
     if path.exists() {

@@ -55,18 +55,22 @@ pub(crate) fn names(dir: &Path) -> Result<Vec<String>, LogError> {
     Ok(names)
 }
 
-/// Takes a data folder for this process, for as long as the file is open.
+/// A data folder that this process holds, as the log of a site that runs does, until it is dropped.
+#[derive(Debug)]
+pub struct Hold(#[expect(dead_code, reason = "the lock goes with the open file")] File);
+
+/// Takes a data folder for this process.
 ///
 /// # Errors
 /// [`LogError::Locked`], [`LogError::Io`].
-pub(crate) fn take(dir: &Path) -> Result<File, LogError> {
+pub fn hold(dir: &Path) -> Result<Hold, LogError> {
     let path = dir.join(LOCK);
     let open = OpenOptions::new().write(true).create(true).truncate(false).open(&path);
     let file = open.map_err(LogError::io("open the lock file", &path))?;
     let mut patience = TAKE_TRIES;
     loop {
         match file.try_lock() {
-            Ok(()) => return Ok(file),
+            Ok(()) => return Ok(Hold(file)),
             // It may be [`in_use`] that asks.
             Err(TryLockError::WouldBlock) if patience > 0 => std::thread::sleep(TAKE_AGAIN),
             Err(TryLockError::WouldBlock) => return Err(LogError::Locked { dir: dir.to_owned() }),

@@ -2,6 +2,7 @@
 //! disk write), synced on a clean stop. It is a hint: a log opens without it. It shows what a segment file alone
 //! cannot: that acknowledged frames have been cut off cleanly, or overwritten with zeros.
 
+use crate::disk::sync_dir;
 use crate::header::array;
 use farshore_schemas::ids::{Digest, Seq};
 use std::fs::{self, File, OpenOptions};
@@ -26,13 +27,7 @@ impl Hint {
 
     /// Notes the last acknowledged frame. A failure is no harm: the hint is only older then.
     pub(crate) fn note(&self, seq: Seq, hash: Digest) {
-        let mut raw = [0; LEN];
-        raw[..8].copy_from_slice(&MAGIC);
-        raw[8..16].copy_from_slice(&seq.0.to_le_bytes());
-        raw[16..48].copy_from_slice(&hash.0);
-        let crc = crc32c::crc32c(&raw[..48]);
-        raw[48..].copy_from_slice(&crc.to_le_bytes());
-        if let Err(error) = self.file.write_all_at(&raw, 0) {
+        if let Err(error) = self.file.write_all_at(&encode(seq, hash), 0) {
             tracing::debug!(%error, "the tail hint of the log could not be written");
         }
     }
@@ -42,6 +37,29 @@ impl Hint {
             tracing::debug!(%error, "the tail hint of the log could not be synced");
         }
     }
+}
+
+/// Notes, durably, that frames up to `seq` had been acknowledged, where something else than the log shows it: the loss is
+/// reported at every start until the site has gone on.
+pub(crate) fn raise(log: &Path, (seq, hash): (Seq, Digest)) -> io::Result<()> {
+    if read(log).is_some_and(|(known, _)| known >= seq) {
+        return Ok(());
+    }
+    fs::create_dir_all(log)?;
+    let hint = Hint::open(log)?;
+    hint.file.write_all_at(&encode(seq, hash), 0)?;
+    hint.file.sync_all()?;
+    sync_dir(log)
+}
+
+fn encode(seq: Seq, hash: Digest) -> [u8; LEN] {
+    let mut raw = [0; LEN];
+    raw[..8].copy_from_slice(&MAGIC);
+    raw[8..16].copy_from_slice(&seq.0.to_le_bytes());
+    raw[16..48].copy_from_slice(&hash.0);
+    let crc = crc32c::crc32c(&raw[..48]);
+    raw[48..].copy_from_slice(&crc.to_le_bytes());
+    raw
 }
 
 /// The last frame known to have been acknowledged, if a readable hint is there.

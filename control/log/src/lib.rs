@@ -30,13 +30,14 @@ mod verify;
 mod view;
 
 pub use append::QUEUE;
-pub use archive::{Archived, archive};
+pub use archive::{Archived, archivable, archive};
 pub use baseline::{
     Baseline, Held, Ignored, Unfit, baselines, newest as newest_baseline, put_aside as put_baseline_aside,
 };
 pub use disk::{Disk, RealDisk, SegmentFile};
 pub use error::{LogError, Problem, ProblemKind, SeqRange};
 pub use export::{Export, export};
+pub use folder::{Hold, hold};
 pub use group::{GROUP_ALIGN, GROUP_HEADER_LEN, GROUP_MAGIC, GroupHeader, MAX_GROUP, MIN_PADDING, PADDING};
 pub use header::{Form, SEGMENT_HEADER_LEN, SEGMENT_MAGIC, SEGMENT_VERSION, SegmentHeader};
 pub use keys::{PublicKey, SiteKey};

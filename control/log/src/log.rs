@@ -1,11 +1,12 @@
 //! The event log of a site on disk, open for appending: lock, survey, recovery, then the thread that appends.
 
 use crate::append::Appender;
+use crate::baseline;
 use crate::catalog::{Catalog, empty_tail};
 use crate::chain::Chain;
 use crate::disk::{Disk, RealDisk, sync_dir};
 use crate::error::LogError;
-use crate::folder::{self, log_dir};
+use crate::folder::{self, Hold, log_dir};
 use crate::header::{Form, SegmentHeader};
 use crate::hint::{self, Hint};
 use crate::read::LogReader;
@@ -15,7 +16,7 @@ use crate::segment::{Layout, OpenSegment, SegmentMaker, SegmentSink};
 use farshore_runtime::log_port::{EventLog, NewFrame, OnDurable};
 use farshore_schemas::frame::site_tag;
 use farshore_schemas::ids::{Digest, Lineage, Seq, SiteName};
-use std::fs::{self, File};
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -57,14 +58,21 @@ impl LogOptions {
     }
 }
 
-/// Acknowledged frames that are gone: the log's own note of its tail knew of them. The site must take a new lineage and
+/// Acknowledged frames that are gone: the log's own note of its tail knew of them, or a baseline, or the view. The site must take a new lineage and
 /// ask its peers before it decides anything.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Lost {
     /// The last frame that is there.
     pub kept: Seq,
     /// The last frame that was acknowledged.
     pub acknowledged: Seq,
+}
+
+impl Lost {
+    /// What is lost, when frames up to `acknowledged` are known of.
+    pub(crate) fn find(acknowledged: Option<(Seq, Digest)>, kept: Seq) -> Option<Lost> {
+        acknowledged.filter(|(seq, _)| *seq > kept).map(|(acknowledged, _)| Lost { kept, acknowledged })
+    }
 }
 
 impl std::fmt::Display for Lost {
@@ -92,6 +100,8 @@ pub struct Opened {
     pub recovered: Option<Recovered>,
     /// Acknowledged frames that are gone, torn off or cut cleanly.
     pub lost: Option<Lost>,
+    /// Baselines of such frames: where they are kept now.
+    pub baselines_aside: Vec<PathBuf>,
 }
 
 /// The event log of a site on disk. Dropping it makes everything queued durable, seals what is full and releases the
@@ -101,7 +111,7 @@ pub struct SegmentLog {
     dir: PathBuf,
     first: Seq,
     /// Held for as long as the log is open. Declared after `appender`: the thread ends before the lock goes.
-    _lock: File,
+    _lock: Hold,
 }
 
 impl SegmentLog {
@@ -112,13 +122,11 @@ impl SegmentLog {
     pub fn open(options: &LogOptions) -> Result<Opened, LogError> {
         let log = log_dir(&options.dir);
         fs::create_dir_all(&log).map_err(LogError::io("make", &log))?;
-        let lock = folder::take(&options.dir)?;
+        let lock = folder::hold(&options.dir)?;
         let catalog = Catalog::survey(&options.dir, Some(&options.site))?;
         catalog.check_sealed(options.check_sealed_bytes)?;
-        let lost = hint::read(&log).and_then(|(acknowledged, _)| {
-            let kept = catalog.tail.0;
-            (acknowledged > kept).then_some(Lost { kept, acknowledged })
-        });
+        let baselines_aside = put_lost_baselines_aside(&options.dir, catalog.tail.0)?;
+        let lost = Lost::find(hint::read(&log), catalog.tail.0);
         clear_leftovers(&log, &catalog)?;
         let recovered = recover::recover(&log, &catalog)?;
         let created = catalog.segments.is_empty();
@@ -151,7 +159,7 @@ impl SegmentLog {
         let sink = SegmentSink { maker, open, sealer, hint, buffer: Vec::new() };
         let appender = Appender::start("log-append", chain, sink);
         let log = SegmentLog { appender, dir: options.dir.clone(), first, _lock: lock };
-        Ok(Opened { log, created, lineage, tail, recovered, lost })
+        Ok(Opened { log, created, lineage, tail, recovered, lost, baselines_aside })
     }
 
     /// Reads everything that is durable now.
@@ -169,6 +177,17 @@ impl EventLog for SegmentLog {
     fn durable_tail(&self) -> (Seq, Digest) {
         self.appender.durable().tail()
     }
+}
+
+/// Keeps baselines of frames that are gone where nothing reads them: new frames will bear the same seqs. That there were
+/// such frames is noted first, durably.
+fn put_lost_baselines_aside(dir: &Path, tail: Seq) -> Result<Vec<PathBuf>, LogError> {
+    let lost = baseline::past(dir, tail)?;
+    if let Some((_, newest)) = lost.first() {
+        let log = log_dir(dir);
+        hint::raise(&log, (newest.seq, newest.head)).map_err(LogError::io("note the loss in", &log))?;
+    }
+    lost.iter().map(|(path, _)| baseline::put_aside(path)).collect()
 }
 
 /// Removes what a crash left of files that had not got their names, and plain segments that are sealed already.

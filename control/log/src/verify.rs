@@ -94,11 +94,11 @@ pub fn verify(dir: &Path) -> Result<Report, LogError> {
             Err(error) => return Err(error),
         }
     }
-    report.lost = hint::read(&log).and_then(|(acknowledged, _)| {
-        let reached = report.problems.iter().all(|problem| problem.kind == ProblemKind::Torn);
-        let is_lost = acknowledged > report.last && reached;
-        is_lost.then_some(Lost { kept: report.last, acknowledged })
-    });
+    if report.problems.iter().all(|problem| problem.kind == ProblemKind::Torn) {
+        let baseline = baseline::past(dir, report.last)?.into_iter().next();
+        let acknowledged = hint::read(&log).into_iter().chain(baseline.map(|(_, lost)| (lost.seq, lost.head)));
+        report.lost = Lost::find(acknowledged.max(), report.last);
+    }
     check_baselines(dir, &mut report)?;
     Ok(report)
 }

@@ -4,7 +4,10 @@
 //! caller folds the log into it; nobody is asked.
 
 use crate::error::LogError;
+use crate::folder::log_dir;
 use crate::header::array;
+use crate::hint;
+use crate::log::Lost;
 use crate::read::ReadLog;
 use farshore_schemas::ids::{Digest, Seq};
 use std::collections::BTreeMap;
@@ -38,6 +41,8 @@ pub enum ViewState {
         view: View,
         /// What was wrong with the old one.
         why: String,
+        /// It reflected frames that the log no longer has: they had been acknowledged and are lost. The log notes it.
+        lost: Option<Lost>,
     },
 }
 
@@ -72,17 +77,17 @@ impl View {
     pub fn open(dir: &Path, log: &dyn ReadLog) -> Result<ViewState, LogError> {
         let path = dir.join("view");
         if !path.exists() {
-            return View::anew(&path, "there is no view yet".to_owned());
+            return View::anew(&path, "there is no view yet".to_owned(), None);
         }
         match checked(&path) {
             Ok((db, applied)) => match disagreement(applied, log)? {
                 None => Ok(ViewState::Ready(View::start(db, applied, &path)?)),
                 Some(why) => {
                     drop(db);
-                    View::anew(&path, why)
+                    View::anew(&path, why, note_lost(dir, applied, log)?)
                 }
             },
-            Err(why) => View::anew(&path, why),
+            Err(why) => View::anew(&path, why, None),
         }
     }
 
@@ -99,21 +104,24 @@ impl View {
         }
     }
 
-    /// Removes what there is and begins with an empty view, for a rebuild that an operator asked for.
+    /// Moves what there is aside and begins with an empty view, for a rebuild that an operator asked for.
     ///
     /// # Errors
     /// [`LogError::Io`].
-    pub fn rebuild(dir: &Path) -> Result<View, LogError> {
-        Ok(View::anew(&dir.join("view"), "a rebuild was asked for".to_owned())?.into_view())
+    pub fn rebuild(dir: &Path, log: &dyn ReadLog) -> Result<ViewState, LogError> {
+        let path = dir.join("view");
+        let applied = if path.exists() { checked(&path).map(|(_, applied)| applied).ok() } else { None };
+        let lost = applied.map(|applied| note_lost(dir, applied, log)).transpose()?.flatten();
+        View::anew(&path, "a rebuild was asked for".to_owned(), lost)
     }
 
-    fn anew(path: &Path, why: String) -> Result<ViewState, LogError> {
+    fn anew(path: &Path, why: String, lost: Option<Lost>) -> Result<ViewState, LogError> {
         tracing::info!(view = %path.display(), %why, "the view is made anew from the log");
         put_aside(path)?;
         let db = guarded(|| open_db(path))
             .and_then(|opened| opened.map_err(|error| error.to_string()))
             .map_err(|why| LogError::io("make the view in", path)(std::io::Error::other(why)))?;
-        Ok(ViewState::Rebuild { view: View::start(db, (Seq(0), Digest::default()), path)?, why })
+        Ok(ViewState::Rebuild { view: View::start(db, (Seq(0), Digest::default()), path)?, why, lost })
     }
 
     fn start(db: sled::Db, opened_at: (Seq, Digest), path: &Path) -> Result<View, LogError> {
@@ -311,6 +319,16 @@ fn disagreement((seq, hash): (Seq, Digest), log: &dyn ReadLog) -> Result<Option<
     }
     let same = log.frame_hash(seq)? == Some(hash);
     Ok((!same).then(|| format!("frame {seq} of the log is not the one that it reflects")))
+}
+
+/// What the log has lost, if the view reflected more than it has. The log notes it, durably, before the view is gone.
+fn note_lost(dir: &Path, applied: (Seq, Digest), log: &dyn ReadLog) -> Result<Option<Lost>, LogError> {
+    let lost = Lost::find(Some(applied), log.tail().0);
+    if lost.is_some() {
+        let log = log_dir(dir);
+        hint::raise(&log, applied).map_err(LogError::io("note the loss in", &log))?;
+    }
+    Ok(lost)
 }
 
 /// Moves a doubtful view to `view.doubt`, in place of an earlier one.

@@ -3,10 +3,10 @@
 
 mod common;
 
-use common::{LINEAGE, SMALL, append_each, make, open, options, read_all, segment_files, site, snapshot};
+use common::{LINEAGE, Maker, SMALL, append_each, make, open, options, read_all, segment_files, site, snapshot};
 use farshore_log::{
-    Baseline, LogError, LogReader, ProblemKind, ReadLog, SegmentLog, SiteKey, Unfit, archive, baselines,
-    newest_baseline, put_baseline_aside, verify,
+    Baseline, LogError, LogReader, Lost, ProblemKind, ReadLog, SegmentLog, SiteKey, Unfit, archivable, archive,
+    baselines, newest_baseline, put_baseline_aside, verify,
 };
 use farshore_schemas::ids::{Digest, Seq, SiteName};
 use std::collections::BTreeMap;
@@ -144,10 +144,54 @@ fn one_that_does_not_fit_is_put_aside() {
     let (dir, reader, key) = log_with(&[10]);
     Baseline { head: Digest([5; 32]), ..baseline(&reader, 20) }.write(dir.path(), &key).unwrap();
     let (_, ignored) = newest_baseline(dir.path(), &reader, Seq(40)).unwrap();
-    let aside = put_baseline_aside(&ignored[0]).unwrap();
+    let aside = put_baseline_aside(&ignored[0].path).unwrap();
     assert!(aside.starts_with(dir.path().join("log/torn")) && aside.exists());
     assert_eq!(newest(dir.path(), &reader), (Some(Seq(10)), Vec::new()));
     assert!(verify(dir.path()).unwrap().is_clean());
+}
+
+#[test]
+fn a_baseline_past_the_end_shows_that_frames_are_lost() {
+    let (dir, _, key) = log_with(&[]);
+    let longer = tempfile::tempdir().unwrap();
+    make(longer.path(), SMALL, 50);
+    let ahead = baseline(&LogReader::open(longer.path()).unwrap(), 45);
+    let path = ahead.write(dir.path(), &key).unwrap();
+    fs::remove_file(dir.path().join("log/tail")).unwrap();
+    let lost = Some(Lost { kept: Seq(40), acknowledged: Seq(45) });
+    assert_eq!(verify(dir.path()).unwrap().lost, lost);
+    let opened = open(dir.path(), SMALL);
+    let aside = dir.path().join("log/torn").join(path.file_name().unwrap());
+    assert_eq!((opened.lost, opened.baselines_aside.as_slice()), (lost, [aside.clone()].as_slice()));
+    assert!(aside.exists() && !path.exists());
+    drop(opened);
+    // It is said until the log goes on.
+    assert_eq!(verify(dir.path()).unwrap().lost, lost);
+    let opened = open(dir.path(), SMALL);
+    assert_eq!((opened.lost, opened.baselines_aside.len()), (lost, 0));
+    let mut maker = Maker::after(opened.tail, opened.lineage);
+    append_each(&opened.log, &mut maker, 1);
+    drop(opened);
+    assert_eq!(open(dir.path(), SMALL).lost, None);
+}
+
+#[test]
+fn what_a_baseline_stands_for_is_proved_from_stays() {
+    let (dir, reader, key) = log_with(&[]);
+    let elsewhere = tempfile::tempdir().unwrap();
+    let last = archivable(dir.path()).unwrap().unwrap();
+    baseline(&reader, last.0).write(dir.path(), &key).unwrap();
+    assert_eq!(archive(&reader, dir.path(), elsewhere.path()).unwrap().last, last);
+    let opened = open(dir.path(), SMALL);
+    let mut maker = Maker::after(opened.tail, opened.lineage);
+    for _ in 0..6 {
+        append_each(&opened.log, &mut maker, 1);
+        let reader = opened.log.reader();
+        baseline(&reader, reader.tail().0.0).write(dir.path(), &key).unwrap();
+    }
+    let held = baselines(dir.path(), &opened.log.reader()).unwrap();
+    assert_eq!(held.last().map(|held| held.seq), Some(last), "the one that the first frame held follows");
+    assert_eq!(held.len(), 5, "and the newest few");
 }
 
 /// The first seqs of a log's segments.

@@ -92,10 +92,12 @@ fn an_export_is_a_segment_of_its_own() {
         assert_eq!(read_all(&export, export.first()), read_all(&reader, Seq(1))[from - 1..to]);
         fs::rename(&file, &incident).unwrap();
     }
-    for (from, to) in [(0, 3), (3, 41), (9, 8)] {
+    for (from, to) in [(0, 3), (3, 41), (41, 42)] {
         let refused = export(&reader, Seq(from), Seq(to), &file).unwrap_err();
         assert!(matches!(refused, LogError::NotHere { .. }), "{refused}");
     }
+    let refused = export(&reader, Seq(9), Seq(8), &file).unwrap_err();
+    assert!(refused.to_string().starts_with("FS-LOG-RANGE"), "{refused}");
     let file = incident;
     let good = fs::read(&file).unwrap();
     for at in 0..good.len() {

@@ -4,7 +4,7 @@
 mod common;
 
 use common::{LINEAGE, Maker, append_each, site};
-use farshore_log::{Change, MemoryLog, MemoryStore, ReadLog, View, ViewState};
+use farshore_log::{Change, Lost, MemoryLog, MemoryStore, ReadLog, View, ViewState};
 use farshore_schemas::ids::{Digest, Seq};
 use std::fs;
 use std::path::Path;
@@ -36,7 +36,7 @@ fn filled(dir: &Path, log: &MemoryStore) {
 fn why(state: ViewState) -> String {
     match state {
         ViewState::Ready(_) => panic!("the view was believed"),
-        ViewState::Rebuild { view, why } => {
+        ViewState::Rebuild { view, why, .. } => {
             assert!(view.entries().unwrap().is_empty());
             assert_eq!(view.applied(), (Seq(0), Digest::default()));
             why
@@ -70,6 +70,23 @@ fn a_view_may_be_behind_the_log() {
     append_each(&MemoryLog::open(&store), &mut maker, 5);
     let ViewState::Ready(view) = View::open(dir.path(), &store).unwrap() else { panic!("the view was not believed") };
     assert_eq!(view.opened_at().0, Seq(5));
+}
+
+#[test]
+fn a_view_that_knows_more_than_the_log_shows_that_frames_are_lost() {
+    let dir = tempfile::tempdir().unwrap();
+    let lost = Some(Lost { kept: Seq(3), acknowledged: Seq(9) });
+    let said = |state: ViewState| match state {
+        ViewState::Ready(_) => panic!("the view was believed"),
+        ViewState::Rebuild { lost, .. } => lost,
+    };
+    filled(dir.path(), &log_of(9));
+    assert_eq!(said(View::open(dir.path(), &log_of(3)).unwrap()), lost);
+    let noted = fs::read(dir.path().join("log/tail")).unwrap();
+    assert_eq!(noted[8..16], 9u64.to_le_bytes(), "the log notes it until it goes on");
+    let dir = tempfile::tempdir().unwrap();
+    filled(dir.path(), &log_of(9));
+    assert_eq!(said(View::rebuild(dir.path(), &log_of(3)).unwrap()), lost, "also of a rebuild that was asked for");
 }
 
 #[test]

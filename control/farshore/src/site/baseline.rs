@@ -55,7 +55,7 @@ impl Nearest {
             let aside = match why {
                 Unfit::Untrusted(_) | Unfit::Archived(_) => "it stays where it is".to_owned(),
                 Unfit::Damaged(_) | Unfit::Misfit(_) => {
-                    let aside = put_baseline_aside(ignored).map_err(|error| Failure::log(&error))?;
+                    let aside = put_baseline_aside(&ignored.path).map_err(|error| Failure::log(&error))?;
                     format!("it is kept aside as {}", aside.display())
                 }
             };
@@ -80,16 +80,26 @@ pub(crate) fn shortest(reader: &LogReader, name: &SiteName, notes: &mut Vec<Stri
     Ok(site)
 }
 
-/// Where a fold up to `until` begins when it shall prove something: before the first frame, or at the newest baseline when
-/// the first frames were archived.
+/// Where a fold up to `until` begins when it shall prove something: before the first frame, or at the oldest baseline that
+/// can be used when the first frames were archived.
 pub(crate) fn beginning(reader: &LogReader, name: &SiteName, until: Seq) -> Result<Site, Failure> {
     if reader.first() == Seq(1) {
         return from_first(reader, name);
     }
-    match Nearest::find(reader, name, until)?.site {
-        Some(site) => Ok(site),
-        None => Err(no_beginning(reader, until)),
+    let held = baselines(reader.dir(), reader).map_err(|error| Failure::log(&error))?;
+    let oldest_first = held.into_iter().rev().filter_map(|held| held.read.ok());
+    for baseline in oldest_first.take_while(|baseline| baseline.seq <= until) {
+        match site_from_entries(baseline.entries, name, (baseline.seq, baseline.head)) {
+            Ok(site) => return Ok(site),
+            Err(why) => tracing::warn!(frame = %baseline.seq, %why, "a baseline is not used"),
+        }
     }
+    Err(no_beginning(reader, until))
+}
+
+/// What there is to say of a fold that did not begin at the first frame.
+pub(crate) fn begun_note(begun: Seq) -> Option<String> {
+    (begun > Seq(0)).then(|| format!("the frames up to {begun} were archived: this begins at the baseline there"))
 }
 
 fn from_first(reader: &LogReader, name: &SiteName) -> Result<Site, Failure> {
@@ -114,8 +124,7 @@ pub(crate) fn fold_comparing(reader: &LogReader, name: &SiteName) -> Result<(Sit
     let held = baselines(reader.dir(), reader).map_err(|error| Failure::log(&error))?;
     let sound: Vec<(&PathBuf, &Baseline)> =
         held.iter().rev().filter_map(|Held { path, read, .. }| Some((path, read.as_ref().ok()?))).collect();
-    let oldest = sound.first().map_or(reader.tail().0, |(_, baseline)| baseline.seq);
-    let mut site = beginning(reader, name, oldest)?;
+    let mut site = beginning(reader, name, reader.tail().0)?;
     let mut compared = 0;
     for (path, baseline) in sound {
         if baseline.seq < site.sequencer.tail().0 {

@@ -6,7 +6,7 @@ use crate::site::data::DataFolder;
 use farshore_kernel::entity::{Memory, new_entity};
 use farshore_kernel::sequencer::{Sequencer, SequencerMemory};
 use farshore_kernel::site::{Depth, Site};
-use farshore_log::{LogOptions, LogReader, ReadLog, SegmentLog, View, ViewState};
+use farshore_log::{LogOptions, LogReader, Lost, ReadLog, SegmentLog, View, ViewState};
 use farshore_runtime::Opened;
 use farshore_runtime::ports::{Rebuild, SEQUENCER_KEY, ViewBatch, ViewSink, entity_key};
 use farshore_schemas::codec;
@@ -29,19 +29,35 @@ pub(crate) fn open(
     let mut options = LogOptions::new(&folder.path, site, Lineage(rand::random()));
     options.on_sealed = Some(baseline::after_each_segment(&folder.path, site));
     let opened = SegmentLog::open(&options).map_err(|error| Failure::log(&error))?;
-    if let Some(recovered) = &opened.recovered {
-        notes.0.push(recovered.to_string());
-    }
-    let mut renew = renew;
-    if let Some(lost) = &opened.lost {
-        notes.0.push(lost.to_string());
-        renew.get_or_insert_with(|| lost.to_string());
-    }
+    notes.0.extend(notes_of(&opened));
     let reader = opened.log.reader();
-    let (folded, view) = fold_with_view(folder, site, &reader, &mut notes)?;
+    let Folded { site: folded, view, lost } = fold_with_view(folder, site, &reader, &mut notes)?;
+    let lost = lost.max(opened.lost);
     let rebuild = rebuild_from(&reader, site);
-    let renew = renew.filter(|_| !opened.created).map(|why| (Lineage(rand::random()), why));
+    let renew = renew
+        .or_else(|| lost.map(|lost| lost.to_string()))
+        .filter(|_| !opened.created)
+        .map(|why| (Lineage(rand::random()), why));
     Ok((Opened { site: folded, log: Box::new(opened.log), view: Box::new(StoredView(view)), rebuild, renew }, notes))
+}
+
+/// What opening a log has to say: what was put aside, what is lost.
+pub(crate) fn notes_of(opened: &farshore_log::Opened) -> Vec<String> {
+    let recovered = opened.recovered.iter().map(ToString::to_string);
+    let lost = opened.lost.iter().map(ToString::to_string);
+    let baselines = opened.baselines_aside.iter().map(|path| {
+        let path = path.display();
+        format!("FS-LOG-BASELINE: a baseline of frames that are gone is not used; it is kept aside as {path}")
+    });
+    recovered.chain(lost).chain(baselines).collect()
+}
+
+/// What a fold at start gives.
+struct Folded {
+    site: Site,
+    view: View,
+    /// The view knew of frames that the log no longer has.
+    lost: Option<Lost>,
 }
 
 /// The actors from the view and the frames after it; when the view cannot be used, from the newest baseline, or the whole log.
@@ -50,29 +66,31 @@ fn fold_with_view(
     site: &SiteName,
     reader: &LogReader,
     notes: &mut StartNotes,
-) -> Result<(Site, View), Failure> {
-    let view = match View::open(&folder.path, reader).map_err(|error| Failure::log(&error))? {
+) -> Result<Folded, Failure> {
+    let (view, lost) = match View::open(&folder.path, reader).map_err(|error| Failure::log(&error))? {
         ViewState::Ready(view) => match site_from_view(&view, site) {
             Ok(mut folded) => {
                 fold_on(&mut folded, reader, Depth::Outbox)?;
-                return Ok((folded, view));
+                return Ok(Folded { site: folded, view, lost: None });
             }
             Err(why) => {
                 notes.0.push(format!("the view is rebuilt from the log: {why}"));
                 drop(view);
-                View::rebuild(&folder.path).map_err(|error| Failure::log(&error))?
+                let view = View::rebuild(&folder.path, reader).map_err(|error| Failure::log(&error))?.into_view();
+                (view, None)
             }
         },
-        ViewState::Rebuild { view, why } => {
+        ViewState::Rebuild { view, why, lost } => {
+            notes.0.extend(lost.iter().map(ToString::to_string));
             if reader.tail().0 > Seq(0) {
                 notes.0.push(format!("the view is rebuilt from the log: {why}"));
             }
-            view
+            (view, lost)
         }
     };
     let folded = baseline::shortest(reader, site, &mut notes.0)?;
     fill(&view, &folded);
-    Ok((folded, view))
+    Ok(Folded { site: folded, view, lost })
 }
 
 /// Writes all memories of a site into a view.

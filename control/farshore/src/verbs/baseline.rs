@@ -2,23 +2,27 @@
 
 use crate::cli::Output;
 use crate::failure::{Exit, Failure};
-use crate::output::{rows, say, structured};
+use crate::output::{hint, rows, say, structured};
 use crate::site::baseline;
 use crate::site::data::DataFolder;
-use farshore_log::{LogOptions, ReadLog, SegmentLog, archive, baselines};
+use crate::site::open::notes_of;
+use farshore_log::{LogOptions, ReadLog, SegmentLog, archivable, archive, baselines};
 use farshore_schemas::ids::Lineage;
 use serde_json::{Value, json};
 use std::path::Path;
 
-/// Takes the data folder and opens its log; the site must not run.
-fn take(folder: &DataFolder) -> Result<SegmentLog, Failure> {
+/// Takes the data folder and opens its log, which recovers from an unfinished write; says what that came to. The site must
+/// not run.
+pub(crate) fn take(folder: &DataFolder, quiet: bool) -> Result<SegmentLog, Failure> {
     let options = LogOptions::new(&folder.path, &folder.known_site()?, Lineage::default());
-    Ok(SegmentLog::open(&options).map_err(|error| Failure::log(&error))?.log)
+    let opened = SegmentLog::open(&options).map_err(|error| Failure::log(&error))?;
+    notes_of(&opened).iter().for_each(|note| hint(quiet, note));
+    Ok(opened.log)
 }
 
 /// Writes a baseline at the log's tail.
-pub(crate) fn write(folder: &DataFolder, output: Output) -> Result<(), Failure> {
-    let (name, log) = (folder.known_site()?, take(folder)?);
+pub(crate) fn write(folder: &DataFolder, output: Output, quiet: bool) -> Result<(), Failure> {
+    let (name, log) = (folder.known_site()?, take(folder, quiet)?);
     let reader = log.reader();
     let Some(written) = baseline::write(&reader, &name, reader.tail().0, None)? else {
         return Err(Failure::new("FS-LOG-EMPTY", "the log has no frame yet", "start the site first").not_found());
@@ -52,11 +56,13 @@ pub(crate) fn list(folder: &DataFolder, output: Output) -> Result<(), Failure> {
     })
 }
 
-/// Moves the segments that a baseline stands for; writes one at the tail first.
-pub(crate) fn move_away(folder: &DataFolder, to: &Path, output: Output) -> Result<(), Failure> {
-    let (name, log) = (folder.known_site()?, take(folder)?);
+/// Moves the segments at the front; writes a baseline first, at the last frame that goes.
+pub(crate) fn move_away(folder: &DataFolder, to: &Path, output: Output, quiet: bool) -> Result<(), Failure> {
+    let (name, log) = (folder.known_site()?, take(folder, quiet)?);
     let reader = log.reader();
-    baseline::write(&reader, &name, reader.tail().0, None)?;
+    if let Some(last) = archivable(&folder.path).map_err(|error| Failure::log(&error))? {
+        baseline::write(&reader, &name, last, None)?;
+    }
     let archived = archive(&reader, &folder.path, to).map_err(|error| Failure::log(&error))?;
     let files: Vec<String> = archived.files.iter().map(|file| file.display().to_string()).collect();
     let shown = json!({ "site": name.to_string(), "last": archived.last.0, "files": files });

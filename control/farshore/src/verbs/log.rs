@@ -3,14 +3,14 @@
 use crate::cli::{LogVerb, Output};
 use crate::failure::{Exit, Failure};
 use crate::output::{hint, rows, say, structured, time};
-use crate::site::baseline::{beginning, fold_comparing};
+use crate::site::baseline::{beginning, begun_note, fold_comparing};
 use crate::site::data::DataFolder;
 use crate::site::open::{fill, fold_all, fold_failure, fold_on, site_from_view};
 use crate::verbs::baseline;
 use farshore_api::json::{from_msgpack, hex};
 use farshore_kernel::redecide::{Difference, redecide};
 use farshore_kernel::site::{Depth, Site};
-use farshore_log::{LogReader, ReadLog, StoredFrame, View};
+use farshore_log::{LogReader, ReadLog, StoredFrame, View, ViewState};
 use farshore_schemas::codec;
 use farshore_schemas::frame::{Input, Verdict};
 use farshore_schemas::ids::{EntityId, Seq};
@@ -22,11 +22,11 @@ pub(crate) fn run(verb: LogVerb, output: Output, quiet: bool) -> Result<(), Fail
         LogVerb::Ls { at, from, limit, actor } => ls(&DataFolder::at(&at.data), from, limit, actor.as_ref(), output),
         LogVerb::Show { seq, at } => show(&DataFolder::at(&at.data), Seq(seq), output),
         LogVerb::Verify { at } => verify(&DataFolder::at(&at.data), output),
-        LogVerb::Rebuild { at } => rebuild(&DataFolder::at(&at.data), output),
+        LogVerb::Rebuild { at } => rebuild(&DataFolder::at(&at.data), output, quiet),
         LogVerb::Baseline { at, list: true } => baseline::list(&DataFolder::at(&at.data), output),
-        LogVerb::Baseline { at, list: false } => baseline::write(&DataFolder::at(&at.data), output),
-        LogVerb::Archive { at, to } => baseline::move_away(&DataFolder::at(&at.data), &to, output),
-        LogVerb::Hash { at } => hash(&DataFolder::at(&at.data), output),
+        LogVerb::Baseline { at, list: false } => baseline::write(&DataFolder::at(&at.data), output, quiet),
+        LogVerb::Archive { at, to } => baseline::move_away(&DataFolder::at(&at.data), &to, output, quiet),
+        LogVerb::Hash { at } => hash(&DataFolder::at(&at.data), output, quiet),
         LogVerb::Export { at, from, to, file } => {
             let reader = DataFolder::at(&at.data).reader()?;
             let to = to.map_or(reader.tail().0, Seq);
@@ -34,7 +34,11 @@ pub(crate) fn run(verb: LogVerb, output: Output, quiet: bool) -> Result<(), Fail
             hint(quiet, &format!("frames {from} to {to} are in {}", file.display()));
             Ok(())
         }
-        LogVerb::Replay { at, check, until } => replay(&DataFolder::at(&at.data), check, until.map(Seq), output),
+        LogVerb::Replay { at, check, until } => {
+            let folder = DataFolder::at(&at.data);
+            let until = until.map(Seq);
+            if check { check_again(&folder, until, output) } else { state_at(&folder, until, output) }
+        }
     }
 }
 
@@ -126,6 +130,11 @@ fn ls(
             listed.remove(0);
         }
     }
+    if let Some(actor) = actor.filter(|_| listed.is_empty()) {
+        let text = format!("the log has no frame of {actor} from {start} to {tail}");
+        let advice = "list what there is with `farshore log ls`; an actor is named like job/nightly";
+        return Err(Failure::new("FS-LOG-NO-FRAME", text, advice).not_found());
+    }
     let list = |value: &Value| {
         value
             .as_array()
@@ -209,15 +218,21 @@ fn verify(folder: &DataFolder, output: Output) -> Result<(), Failure> {
     if report.is_clean() {
         return Ok(());
     }
-    if report.problems.is_empty() && report.lost.is_none() {
+    if report.lost.is_some()
+        && report.problems.iter().all(|problem| matches!(problem.kind, farshore_log::ProblemKind::Torn))
+    {
+        let text = problems.join("\n  ");
+        let advice = "put the newest copy of the log back if there is one; else start the site: it takes a new lineage, \
+                      asks its peers and says what was lost";
+        return Err(Failure::new("FS-LOG-LOST", text.replace("FS-LOG-LOST: ", ""), advice).with(Exit::Mismatch));
+    }
+    if report.problems.is_empty() {
         let wrong: Vec<String> = report.wrong_baselines().map(unfit).collect();
         let advice =
             "the segments are sound; move the file away, a start does without it as long as no frame is missing";
         return Err(Failure::new("FS-LOG-BASELINE", wrong.join("\n  "), advice).with(Exit::Mismatch));
     }
-    if report.lost.is_none()
-        && report.problems.iter().all(|problem| matches!(problem.kind, farshore_log::ProblemKind::Torn))
-    {
+    if report.problems.iter().all(|problem| matches!(problem.kind, farshore_log::ProblemKind::Torn)) {
         let advice =
             "start the site: it keeps the tail aside and goes on; where the site runs, this is a write under way";
         return Err(Failure::new("FS-LOG-TORN", problems.join("\n  "), advice).with(Exit::Mismatch));
@@ -226,12 +241,16 @@ fn verify(folder: &DataFolder, output: Output) -> Result<(), Failure> {
     Err(Failure::new("FS-LOG-DAMAGED", problems.join("\n  "), advice).with(Exit::Mismatch))
 }
 
-fn rebuild(folder: &DataFolder, output: Output) -> Result<(), Failure> {
+fn rebuild(folder: &DataFolder, output: Output, quiet: bool) -> Result<(), Failure> {
     let name = folder.known_site()?;
-    let options = farshore_log::LogOptions::new(&folder.path, &name, farshore_schemas::ids::Lineage::default());
-    let opened = farshore_log::SegmentLog::open(&options).map_err(|error| Failure::log(&error))?;
-    let (site, compared) = fold_comparing(&opened.log.reader(), &name)?;
-    let view = View::rebuild(&folder.path).map_err(|error| Failure::log(&error))?;
+    let log = baseline::take(folder, quiet)?;
+    let reader = log.reader();
+    let (site, compared) = fold_comparing(&reader, &name)?;
+    let rebuilt = View::rebuild(&folder.path, &reader).map_err(|error| Failure::log(&error))?;
+    if let ViewState::Rebuild { lost: Some(lost), .. } = &rebuilt {
+        hint(quiet, &lost.to_string());
+    }
+    let view = rebuilt.into_view();
     fill(&view, &site);
     if let Some(why) = view.failure() {
         return Err(Failure::new(
@@ -252,13 +271,18 @@ fn rebuild(folder: &DataFolder, output: Output) -> Result<(), Failure> {
     Ok(())
 }
 
-fn hash(folder: &DataFolder, output: Output) -> Result<(), Failure> {
+fn hash(folder: &DataFolder, output: Output, quiet: bool) -> Result<(), Failure> {
     let name = folder.known_site()?;
     let reader = folder.reader()?;
-    let folded = fold_all(&reader, &name, None, Depth::States)?;
+    let mut folded = beginning(&reader, &name, reader.tail().0)?;
+    let begun = folded.sequencer.tail().0;
+    if let Some(note) = begun_note(begun) {
+        hint(quiet, &note);
+    }
+    fold_on(&mut folded, &reader, Depth::States)?;
     let state = folded.state_hash();
     let view = view_hash(folder, &reader)?;
-    let shown = json!({ "site": name.to_string(), "seq": reader.tail().0.0, "state": state.to_string(), "view": view.as_ref().map(|hash| hash.clone().unwrap_or_else(|why| why)) });
+    let shown = json!({ "site": name.to_string(), "after": begun.0, "seq": reader.tail().0.0, "state": state.to_string(), "view": view.as_ref().map(|hash| hash.clone().unwrap_or_else(|why| why)) });
     if !structured(output, &shown)? {
         say(&state.to_string());
     }
@@ -286,9 +310,8 @@ fn view_hash(folder: &DataFolder, reader: &LogReader) -> Result<Option<Result<St
         return Ok(None);
     }
     let name = folder.known_site()?;
-    let options = farshore_log::LogOptions::new(&folder.path, &name, farshore_schemas::ids::Lineage::default());
     // The lock keeps a running site's view from being opened twice.
-    let Ok(_held) = farshore_log::SegmentLog::open(&options) else { return Ok(None) };
+    let Ok(_held) = farshore_log::hold(&folder.path) else { return Ok(None) };
     let view = match View::look(&folder.path, reader) {
         Ok(view) => view,
         Err(why) => return Ok(Some(Err(why))),
@@ -301,27 +324,41 @@ fn view_hash(folder: &DataFolder, reader: &LogReader) -> Result<Option<Result<St
     Ok(Some(Ok(site.state_hash().to_string())))
 }
 
-fn replay(folder: &DataFolder, check: bool, until: Option<Seq>, output: Output) -> Result<(), Failure> {
-    let name = folder.known_site()?;
+/// The log, and up to where it is to be replayed: a frame that it has.
+fn replayed(folder: &DataFolder, until: Option<Seq>) -> Result<(LogReader, Seq), Failure> {
     let reader = folder.reader()?;
-    if !check {
-        let site = fold_all(&reader, &name, until, Depth::Outbox)?;
-        return show_state(&site, output);
+    let (first, last) = (reader.first(), reader.tail().0);
+    let until = until.unwrap_or(last);
+    if until > last {
+        return Err(Failure::log(&farshore_log::LogError::NotHere { seq: until, first, last }));
     }
-    let mut site = beginning(&reader, &name, until.unwrap_or(reader.tail().0))?;
+    Ok((reader, until))
+}
+
+fn state_at(folder: &DataFolder, until: Option<Seq>, output: Output) -> Result<(), Failure> {
+    let (reader, until) = replayed(folder, until)?;
+    let site = fold_all(&reader, &folder.known_site()?, Some(until), Depth::Outbox)?;
+    show_state(&site, output)
+}
+
+fn check_again(folder: &DataFolder, until: Option<Seq>, output: Output) -> Result<(), Failure> {
+    let name = folder.known_site()?;
+    let (reader, until) = replayed(folder, until)?;
+    let mut site = beginning(&reader, &name, until)?;
     let begun = site.sequencer.tail().0;
     let mut differences: Vec<Difference> = Vec::new();
     let mut frames = reader.frames_from(begun.next()).map_err(|error| Failure::log(&error))?;
     while let Some(stored) = frames.next().map_err(|error| Failure::log(&error))? {
-        if until.is_some_and(|until| stored.seq() > until) {
+        if stored.seq() > until {
             break;
         }
         differences.extend(redecide(&mut site, &stored.raw, stored.hash()).map_err(|error| fold_failure(&error))?);
     }
     let decided = Seq(site.sequencer.tail().0.0 - begun.0);
     let defects = differences.iter().filter(|difference| difference.same_core).count();
-    let shown = json!({ "site": name.to_string(), "frames": decided.0, "differences": differences });
+    let shown = json!({ "site": name.to_string(), "after": begun.0, "frames": decided.0, "differences": differences });
     if !structured(output, &shown)? {
+        begun_note(begun).iter().for_each(|note| say(note));
         say(&format!("{decided} frames decided again: {} differences", differences.len()));
         differences.iter().take(20).for_each(|one| {
             say(&format!(

@@ -135,7 +135,13 @@ fn a_site_goes_on_when_old_segments_are_archived() {
     assert!(said.contains(&format!("the log begins at frame {first}")), "{said}");
     assert_eq!(state(&data), (right.clone(), last));
     assert_eq!(json(&["rebuild"], &data)["state"], right.as_str());
-    farshore(&["log", "replay", "--check", "--data", text(&data)]).good();
+    // Every frame that is still here is decided again.
+    let checked = json(&["replay", "--check"], &data);
+    let after = first - 1;
+    assert_eq!((&checked["after"], &checked["frames"]), (&after.into(), &(last - after).into()), "{checked}");
+    assert_eq!(json(&["hash"], &data)["after"], after);
+    let said = farshore(&["log", "replay", "--check", "--data", text(&data)]).good().out;
+    assert!(said.contains(&format!("the frames up to {after} were archived")), "{said}");
     farshore(&["log", "replay", "--until", "1", "--data", text(&data)]).refused(21, &["FS-LOG-ARCHIVED"]);
     farshore(&["log", "archive", "--to", text(&to), "--data", text(&data)]).refused(10, &["FS-LOG-NOTHING"]);
     // Without a baseline nothing stands for what is not here.

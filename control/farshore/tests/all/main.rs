@@ -7,6 +7,7 @@ mod baselines;
 mod from_images;
 mod garbage;
 mod kept_demo;
+mod lost_frames;
 mod over_nats;
 mod replication;
 mod repo;
