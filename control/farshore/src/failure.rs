@@ -84,11 +84,13 @@ impl Failure {
     pub(crate) fn repository(error: &farshore_repository::Error) -> Self {
         let code = error.code();
         let exit = match code.strip_prefix("FS-REPO-").unwrap_or(&code) {
-            "NOT-HERE" | "NO-POINT" | "NO-DISK" => Exit::NotFound,
+            "NOT-HERE" | "NO-POINT" | "NO-DISK" | "NO-SLOT" => Exit::NotFound,
             "LOCKED" => Exit::Busy,
             "KEY" => Exit::Auth,
             "DAMAGE" | "NO-CHUNK" | "BAD-CHUNK" | "INCOMPLETE" | "PROOF" => Exit::Mismatch,
-            "FOREIGN" | "OWNER" | "POSITION" | "POINT-DIFFERS" => Exit::Refused,
+            "FOREIGN" | "OWNER" | "POSITION" | "POINT-DIFFERS" | "ALREADY" | "LAST-SLOT" | "NO-KEY" | "NOT-A-DISK" => {
+                Exit::Refused
+            }
             _ => Exit::Failed,
         };
         Failure::new(&code, error.to_string(), error.advice()).with(exit)

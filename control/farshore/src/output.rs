@@ -56,6 +56,12 @@ pub(crate) fn rows<T: Serialize>(
     Ok(())
 }
 
+/// A number with its noun: `1 disk`, `2 disks`.
+pub(crate) fn count(number: impl Into<u64>, noun: &str) -> String {
+    let number = number.into();
+    if number == 1 { format!("1 {noun}") } else { format!("{number} {noun}s") }
+}
+
 /// A wall time as people read it, in UTC.
 pub(crate) fn time(millis: i64) -> String {
     jiff::Timestamp::from_millisecond(millis).map_or_else(|_| millis.to_string(), |at| at.strftime("%F %T").to_string())

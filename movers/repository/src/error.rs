@@ -1,8 +1,7 @@
-//! What can go wrong in a store, each with a stable code and what to do.
+//! What can go wrong in a store. Codes, and what to do: `advice.rs`.
 
 use farshore_format::ChunkId;
 use farshore_schemas::ids::{DiskName, Lineage, Name, PointId};
-use farshore_schemas::messages::agent::Failure;
 use std::path::PathBuf;
 
 /// Which of the two stores an error speaks of; a part of its code.
@@ -97,6 +96,44 @@ pub enum Error {
         path: PathBuf,
         /// Why not.
         why: String,
+    },
+    /// A key slot that is not there.
+    #[error("the repository at {} has no key slot {slot}", path.display())]
+    NoSlot {
+        /// Its folder.
+        path: PathBuf,
+        /// The slot asked for.
+        slot: String,
+    },
+    /// Without this slot nobody could read it.
+    #[error("the repository at {} keeps key slot {slot}: {why}", path.display())]
+    LastSlot {
+        /// Its folder.
+        path: PathBuf,
+        /// The slot that was to go.
+        slot: String,
+        /// Why not.
+        why: &'static str,
+    },
+    /// It has no key.
+    #[error("the repository at {} is not encrypted: it has no key", path.display())]
+    NoKey {
+        /// Its folder.
+        path: PathBuf,
+    },
+    /// The folder holds a repository already.
+    #[error("{} holds a repository already", path.display())]
+    Already {
+        /// Its folder.
+        path: PathBuf,
+    },
+    /// What should be read as a disk is something else.
+    #[error("{} is {what}, not a disk", path.display())]
+    NotADisk {
+        /// Which.
+        path: PathBuf,
+        /// What it is, with its article.
+        what: &'static str,
     },
     /// There is no repository.
     #[error("{} is not a repository", path.display())]
@@ -229,115 +266,4 @@ pub enum Error {
         /// Checksum at the source.
         wanted: farshore_schemas::ids::Digest,
     },
-}
-
-impl Error {
-    /// Of what is met before a store is open, and of the disks that it reads and writes.
-    fn opening_parts(&self) -> (Store, &'static str, &'static str, bool) {
-        if matches!(self, Error::Key { .. }) {
-            let advice =
-                "give the passphrase of one of its key slots; without one its content cannot be read by anybody";
-            (Store::Repository, "KEY", advice, false)
-        } else if matches!(self, Error::NotHere { .. }) {
-            (Store::Repository, "NOT-HERE", "look at the path, or make one with farshore repo init", false)
-        } else {
-            (Store::Repository, "DISK", "look at the disk and its rights, then try again", true)
-        }
-    }
-
-    fn parts(&self) -> (Store, &'static str, &'static str, bool) {
-        use Store::{Replica, Repository};
-        match self {
-            Error::Io { store, .. } => (*store, "IO", "look at the disk and the folder's rights, then try again", true),
-            Error::Full { store, .. } => (
-                *store,
-                "FULL",
-                "free space on that disk or lower retention; existing points are intact; then run it again",
-                true,
-            ),
-            Error::Sync { store, .. } => (
-                *store,
-                "SYNC",
-                "check the disk (kernel log, SMART), then restart the agent, which opens the store again",
-                false,
-            ),
-            Error::Locked { store, .. } => (*store, "LOCKED", "stop the other agent that uses this folder", true),
-            Error::Newer { store, .. } => {
-                (*store, "NEWER", "use a farshore at least as new as the one that wrote it", false)
-            }
-            Error::Owner { .. } => {
-                (Repository, "OWNER", "use an empty folder, or adopt this one if its old owner is gone for good", false)
-            }
-            Error::Key { .. } | Error::NotHere { .. } | Error::Disk { .. } => self.opening_parts(),
-            Error::Foreign { store, .. } => (*store, "FOREIGN", "use an empty folder", false),
-            Error::Position { .. } => (
-                Repository,
-                "POSITION",
-                "the owner's log is older than the folder: recover the newest log, or adopt the folder",
-                false,
-            ),
-            Error::BadChunk(_) => {
-                (Repository, "BAD-CHUNK", "send it again; if it stays, check the memory of the source mover", true)
-            }
-            Error::NoChunk { .. } => {
-                (Repository, "NO-CHUNK", "verify the point; the next backup stores the chunk again", false)
-            }
-            Error::Incomplete { .. } => {
-                (Repository, "INCOMPLETE", "run the backup again: it sends what is missing", true)
-            }
-            Error::PointDiffers { store, .. } => {
-                (*store, "POINT-DIFFERS", "give the new point a name of its own", false)
-            }
-            Error::NoPoint { store, .. } => (*store, "NO-POINT", "choose a point that is listed", false),
-            Error::NoDisk { .. } => (Repository, "NO-DISK", "choose a disk that the point lists", false),
-            Error::Damage { store, .. } => (
-                *store,
-                "DAMAGE",
-                "do not prune; verify every point, restore the file from a copy or make a new full",
-                false,
-            ),
-            Error::Unfinished { .. } => (Replica, "UNFINISHED", "roll the unfinished point back first", true),
-            Error::PointSealed { .. } => {
-                (Replica, "POINT-SEALED", "seal it again for its answer, or begin another point", false)
-            }
-            Error::NotBegun { .. } => (Replica, "NOT-BEGUN", "begin the point first", true),
-            Error::DiskBusy { .. } => {
-                (Replica, "DISK-BUSY", "wait until the other transfer of this disk has ended", true)
-            }
-            Error::BadBlock { .. } => {
-                (Replica, "BAD-BLOCK", "the sender has another size for this disk: begin the point again", false)
-            }
-            Error::Proof { .. } => (Replica, "PROOF", "roll the point back and send it with a full compare", true),
-        }
-    }
-
-    /// The stable code.
-    pub fn code(&self) -> String {
-        let (store, code, _, _) = self.parts();
-        match store {
-            Store::Repository => format!("FS-REPO-{code}"),
-            Store::Replica => format!("FS-STORE-{code}"),
-        }
-    }
-
-    /// What to do about it.
-    pub fn advice(&self) -> &'static str {
-        self.parts().2
-    }
-
-    /// Whether the same may succeed later without anyone mending anything but the world around it.
-    pub fn transient(&self) -> bool {
-        self.parts().3
-    }
-}
-
-impl From<&Error> for Failure {
-    fn from(error: &Error) -> Failure {
-        Failure {
-            code: error.code(),
-            message: error.to_string(),
-            advice: error.advice().to_owned(),
-            transient: error.transient(),
-        }
-    }
 }

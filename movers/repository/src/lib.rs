@@ -7,6 +7,7 @@
 //! it is durable (P6). After a failed sync a store refuses everything until it is opened again, because what the disk
 //! holds is then unknown.
 
+mod advice;
 pub mod allocation;
 mod error;
 mod io;

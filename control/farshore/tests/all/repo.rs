@@ -147,10 +147,11 @@ fn passphrases_come_and_go_but_never_the_last() {
     let added = place.repo(&["key", "add"], &["--new-passphrase-file", text(&new)]).good().json();
     assert_eq!(added["slot"], "1");
     assert_eq!(place.with(None, &["key", "list"], &[]).good().json(), serde_json::json!(["0", "1"]));
-    place.repo(&["key", "remove"], &["0"]).refused(12, &["none of the key slots that would stay"]);
+    place.repo(&["key", "remove"], &["0"]).refused(22, &["FS-REPO-LAST-SLOT", "none of the key slots that would stay"]);
+    place.repo(&["key", "remove"], &["7"]).refused(10, &["FS-REPO-NO-SLOT", "farshore repo key list"]);
     place.with(Some("second"), &["key", "remove"], &["0"]).good();
     place.repo(&["points"], &[]).refused(12, &["FS-REPO-KEY"]);
-    place.with(Some("second"), &["key", "remove"], &["1"]).refused(12, &["last key slot"]);
+    place.with(Some("second"), &["key", "remove"], &["1"]).refused(22, &["last key slot", "farshore repo key add"]);
     place.with(Some("second"), &["verify"], &[]).good();
 }
 
@@ -174,6 +175,39 @@ fn damage_is_told_and_never_restored_as_if_it_were_whole() {
     place.restore("one", "out").refused(21, &["FS-REPO-"]);
     let left: Vec<_> = fs::read_dir(place.path("out")).unwrap().map(|entry| entry.unwrap().path()).collect();
     assert!(left.is_empty(), "nothing that looks like a disk: {left:?}");
+    let repository = place.repository();
+    let mut table = command(&["repo", "restore", text(&repository), "one", "--to", text(&place.path("out"))]);
+    table.env("FARSHORE_PASSPHRASE", "x");
+    let said = run(table);
+    assert!(said.out.contains("failed: disk disk.raw") && !said.out.contains("restored"), "{}", said.out);
+}
+
+#[test]
+fn what_verify_found_is_stored_anew_by_the_next_backup() {
+    for passphrase in [None, Some("x")] {
+        let place = Place::new(passphrase);
+        place.back_up("one");
+        let pack = place.packs().into_iter().max_by_key(|pack| fs::metadata(pack).unwrap().len()).unwrap();
+        let sound = fs::read(&pack).unwrap();
+        let mut bytes = sound.clone();
+        bytes[1 << 20] ^= 1;
+        fs::write(&pack, &bytes).unwrap();
+        let found = place.repo(&["verify"], &[]);
+        found.refused(21, &["FS-REPO-DAMAGE", "1 of 1 point cannot", "back the VMs up again"]);
+        assert_eq!(found.json()["kept"], true);
+        let said = place.back_up("two").json();
+        assert!(said["new"].as_u64().unwrap() > 0, "{said}");
+        for point in ["one", "two"] {
+            place.restore(point, point).good();
+            same(&place.path(point).join("disk.raw"), &place.disk());
+        }
+        let again = place.repo(&["verify"], &[]);
+        again.refused(21, &["0 of 2 points cannot"]);
+        assert_eq!(again.json()["hurt"], serde_json::json!([]));
+        fs::write(&pack, &sound).unwrap();
+        place.repo(&["verify"], &[]).good();
+        assert!(!place.repository().join("damaged").exists());
+    }
 }
 
 #[test]
@@ -273,13 +307,21 @@ fn two_repositories_of_one_domain_cut_alike_and_the_secret_never_leaves_in_clear
 #[test]
 fn wrong_places_and_names_are_refused_with_what_to_do() {
     let place = Place::new(None);
-    place.repo(&["init"], &["--name", "r"]).refused(22, &["FS-REPO-FOREIGN"]);
+    place.repo(&["init"], &["--name", "r"]).refused(22, &["FS-REPO-ALREADY", "holds a repository already"]);
+    place.repo(&["key", "remove"], &["0"]).refused(22, &["FS-REPO-NO-KEY"]);
+    let others = place.path("others");
+    fs::create_dir(&others).unwrap();
+    fs::write(others.join("letter"), "dear").unwrap();
+    farshore(&["repo", "init", text(&others), "--name", "o"]).refused(22, &["FS-REPO-FOREIGN"]);
     let nowhere = place.path("nowhere");
     farshore(&["repo", "points", text(&nowhere)]).refused(10, &["FS-REPO-NOT-HERE", "farshore repo init"]);
     assert!(!nowhere.exists());
     let missing = place.path("missing.raw");
     place.repo(&["backup"], &[text(&missing), "--vm", "web"]).refused(1, &["FS-IO", "missing.raw"]);
-    place.repo(&["backup"], &[text(place.folder.path()), "--vm", "web"]).refused(1, &["FS-IO"]);
+    for no_disk in [others.as_path(), Path::new("/dev/null")] {
+        place.repo(&["backup"], &[text(no_disk), "--vm", "web"]).refused(22, &["FS-REPO-NOT-A-DISK"]);
+    }
+    assert_eq!(place.points(), [""; 0]);
     let twice = [text(&place.disk()).to_owned(), text(&place.disk()).to_owned()];
     place.repo(&["backup"], &[&twice[0], &twice[1], "--vm", "web"]).refused(1, &["FS-REPO-DISK-NAME"]);
     let made = place.repo(&["backup"], &[text(&place.disk()), "--vm", "Web 1"]).good().json();

@@ -6,6 +6,7 @@
 //! sealed under a key of its own file, derived from the repository's key and the file's random id.
 
 mod cut;
+mod damaged;
 mod index;
 mod keys;
 mod pack;
@@ -18,6 +19,7 @@ mod tree;
 
 pub use crate::chunk::ChunkId;
 pub use cut::{Cutter, MAX_BLOCKS, MAX_CHUNK, MIN_BLOCKS};
+pub use damaged::{Damaged, DamagedPack};
 pub use index::{ENTRIES_PER_PAGE, Filter, IndexError, IndexHeader, PAGE, Place, decode_page, encode_page, page_guess};
 pub use keys::{Domain, FileId, RepositoryKey, SealKey, Suite};
 pub use pack::{

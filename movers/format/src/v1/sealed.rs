@@ -1,4 +1,4 @@
-//! Small sealed files: restore points and the roster. Magic, version (u16), suite (u8), kind (u8), four zeros, the random id
+//! Small sealed files: restore points, the roster, the list of what is damaged. Magic, version (u16), suite (u8), kind (u8), four zeros, the random id
 //! of this writing (32 bytes), then the record: the plain length (u32) and the body compressed by zstd, sealed; last 32 bytes
 //! BLAKE3 over all before. The body is one MessagePack map with named fields.
 
@@ -20,6 +20,8 @@ pub enum SealedKind {
     Point = 129,
     /// The roster.
     Roster = 130,
+    /// What is known to be damaged.
+    Damaged = 132,
 }
 
 impl std::fmt::Display for SealedKind {
@@ -27,6 +29,7 @@ impl std::fmt::Display for SealedKind {
         f.write_str(match self {
             SealedKind::Point => "restore point",
             SealedKind::Roster => "roster",
+            SealedKind::Damaged => "list of what is damaged",
         })
     }
 }

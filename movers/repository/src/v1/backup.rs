@@ -1,6 +1,7 @@
 //! Reading a disk into the repository: regions side by side, each read, hashed for the checksum, cut, named, looked up,
 //! compressed and packed by one thread, so that memory is bounded by threads and nothing waits for order.
 
+use super::damaged::damage_of;
 use super::packs::Packed;
 use super::records::Reader;
 use super::regions::{Base, Region, Run};
@@ -68,7 +69,7 @@ pub struct Changes<'a> {
 
 impl Repository {
     /// Reads a whole disk, or what changed of it since a point, and stores what is new, durable. It stays only when a point
-    /// is made of it. A disk of another size than before is read in full.
+    /// is made of it. A disk of another size than before is read in full, and so is what is damaged of the point before.
     ///
     /// # Errors
     /// [`Error::Disk`] when the source cannot be read, [`Error::Full`], [`Error::Sync`], or what the disk says.
@@ -81,7 +82,7 @@ impl Repository {
         let regions = regions_in(source.size());
         let base = changes.filter(|changes| changes.disk.size.0 == source.size()).map(|changes| self.base(changes));
         let run = Run {
-            base: base.transpose()?,
+            base: base.transpose()?.flatten(),
             repository: self,
             source,
             options,
@@ -111,10 +112,21 @@ impl Repository {
         Ok(BackedUp { name: name.clone(), size, checksum, disk, read, new, stored: stored + ByteCount(extra) })
     }
 
-    fn base<'a>(&self, changes: Changes<'a>) -> Result<Base<'a>> {
+    /// What the point before has of a disk; none when that is damaged, so that the disk is read in full.
+    fn base<'a>(&self, changes: Changes<'a>) -> Result<Option<Base<'a>>> {
         let mut reader = Reader::new(self);
-        let tree = reader.disk(&changes.disk.record())?;
-        Ok(Base { leaves: reader.leaves(&tree)?, changed: changes.ranges })
+        let tree = reader.disk(&changes.disk.record());
+        let read = tree.and_then(|tree| reader.leaves(&tree).map(|leaves| (tree, leaves)));
+        let (tree, leaves) = match read {
+            Ok(read) => read,
+            Err(error) if damage_of(&error).is_some() || matches!(error, Error::NoChunk { .. }) => {
+                tracing::warn!(disk = %changes.disk.name, %error, "the point before is damaged: the disk is read in full");
+                return Ok(None);
+            }
+            Err(error) => return Err(error),
+        };
+        let wanting = self.wanting(&tree, &leaves)?.into_keys().collect();
+        Ok(Some(Base { leaves, wanting, changed: changes.ranges }))
     }
 
     /// Stores the lists and the record of a disk whose leaves are stored. Answers the record's id and the bytes added.
@@ -146,19 +158,6 @@ impl Repository {
         Packer::new(Compression::Balanced).pack(content, &mut bytes);
         let added = self.append(&[Packed { id, kind, plain: content.len(), bytes: &bytes }])?;
         Ok((id, added))
-    }
-
-    /// Whether each of these records is stored. While a session is open, what was found stays.
-    ///
-    /// # Errors
-    /// What the disk says.
-    pub fn have(&self, ids: &[ChunkId]) -> Result<Vec<bool>> {
-        let mut pinned = self.pinned();
-        let places = self.places(ids)?;
-        if pinned.sessions > 0 {
-            pinned.packs.extend(places.iter().flatten().map(|place| place.pack));
-        }
-        Ok(places.iter().map(Option::is_some).collect())
     }
 }
 

@@ -80,10 +80,13 @@ impl Repository {
     /// Makes a repository in a folder that is missing or empty, durable, and opens it.
     ///
     /// # Errors
-    /// [`Error::Foreign`], or what the disk says.
+    /// [`Error::Already`], [`Error::Foreign`], or what the disk says.
     pub fn create(path: &Path, make: &Create) -> Result<Repository> {
         let io = Io::new(Store::Repository, None);
         io.make_folder(path)?;
+        if path.join(HEADER).exists() {
+            return Err(Error::Already { path: path.to_owned() });
+        }
         if io.names(path)?.iter().any(|name| name != "lock") {
             return Err(Error::Foreign { store: Store::Repository, path: path.to_owned() });
         }
@@ -164,6 +167,7 @@ impl Repository {
         if repository.lock.is_some() {
             repository.clear_temporary()?;
         }
+        repository.load_marks()?;
         repository.reload_packs(true)?;
         Ok(repository)
     }
@@ -191,7 +195,13 @@ impl Repository {
         index.forget(&there, lost);
         for id in index.load(&there, self.lock.is_some())? {
             match self.read_directory(&id) {
-                Ok(entries) => index.note_directory(id, &entries),
+                Ok(entries) => {
+                    index.note_directory(id, &entries);
+                    if self.lock.is_some() {
+                        // So that an index that is made anew does not take all the memory.
+                        index.settle(false)?;
+                    }
+                }
                 Err(error @ Error::Damage { .. }) => {
                     tracing::error!(pack = %id, %error, "a pack cannot be read: what it holds counts as missing");
                 }
@@ -243,19 +253,30 @@ impl Repository {
         let path = pack_path(&self.root, id);
         let bad = |why: String| self.io.damage(&path, why);
         let file = self.open_pack_file(&path)?;
-        let length = file.metadata().map_err(|error| self.io.failed("look at", &path, error))?.len();
-        let header = self.pack_header(&file, (id, &path))?;
-        let mut footer = [0; FOOTER_LEN];
-        let footer_at = length.checked_sub((FOOTER_LEN + PACK_HEADER_LEN) as u64).map(|at| at + PACK_HEADER_LEN as u64);
-        let footer_at = footer_at.ok_or_else(|| bad("it was cut short".to_owned()))?;
-        file.read_exact_at(&mut footer, footer_at).map_err(|error| bad(error.to_string()))?;
-        let footer = PackFooter::decode(&footer, length).map_err(|error| bad(error.to_string()))?;
+        let (header, footer, length) = self.pack_ends(&file, (id, &path))?;
         let mut tail = vec![0; footer.directory as usize + FOOTER_LEN];
         let at = length - tail.len() as u64;
         file.read_exact_at(&mut tail, at).map_err(|error| bad(error.to_string()))?;
         let key =
             self.sealing.key_of(header.suite, id).ok_or_else(|| bad("it is sealed, and there is no key".into()))?;
         decode_directory(&key, &footer, &mut tail).map_err(|error| bad(error.to_string()))
+    }
+
+    /// Header and footer of a pack, and its length.
+    pub(super) fn pack_ends(
+        &self,
+        file: &File,
+        (id, path): (&FileId, &PathBuf),
+    ) -> Result<(PackHeader, PackFooter, u64)> {
+        let bad = |why: String| self.io.damage(path, why);
+        let length = file.metadata().map_err(|error| self.io.failed("look at", path, error))?.len();
+        let header = self.pack_header(file, (id, path))?;
+        let mut footer = [0; FOOTER_LEN];
+        let footer_at = length.checked_sub((FOOTER_LEN + PACK_HEADER_LEN) as u64).map(|at| at + PACK_HEADER_LEN as u64);
+        let footer_at = footer_at.ok_or_else(|| bad("it was cut short".to_owned()))?;
+        file.read_exact_at(&mut footer, footer_at).map_err(|error| bad(error.to_string()))?;
+        let footer = PackFooter::decode(&footer, length).map_err(|error| bad(error.to_string()))?;
+        Ok((header, footer, length))
     }
 
     /// The header of a pack, which must be the one of this id.

@@ -4,13 +4,14 @@
 //! A segment holds the records of whole packs, so that a pack that is in a segment's table needs no second look, and a pack
 //! that is in none has its directory read when the repository is opened.
 
+use super::merge::{Merge, Walk};
 use super::segment::{self, Segment};
-use super::{Repository, packs::plain_word};
+use super::{Repository, damaged, packs::plain_word};
 use crate::Result;
 use crate::io::Io;
 use farshore_format::v1::{ChunkId, DirectoryEntry, FileId, PACK_HEADER_LEN, Place};
 use std::cell::RefCell;
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, btree_map::Entry};
 use std::path::PathBuf;
 use std::sync::{PoisonError, RwLockReadGuard, RwLockWriteGuard};
 
@@ -30,6 +31,8 @@ pub(super) struct Index {
     segments: Vec<Part>,
     noted: BTreeMap<ChunkId, Place>,
     next: u64,
+    /// Places that do not count as stored.
+    pub(super) damage: damaged::Known,
 }
 
 /// A pack that was heard of.
@@ -52,9 +55,9 @@ enum State {
 
 /// A segment, and the numbers here of the packs in its table.
 #[derive(Debug)]
-struct Part {
-    segment: Segment,
-    packs: Vec<u32>,
+pub(super) struct Part {
+    pub(super) segment: Segment,
+    pub(super) packs: Vec<u32>,
 }
 
 impl Index {
@@ -67,6 +70,7 @@ impl Index {
             segments: Vec::new(),
             noted: BTreeMap::new(),
             next: 1,
+            damage: damaged::Known::default(),
         }
     }
 
@@ -114,8 +118,19 @@ impl Index {
         for (number, entry) in (0u32..).zip(entries) {
             let plain = plain_word(entry.kind, entry.plain as usize);
             let place = Place { pack, number, offset, stored: entry.stored, plain };
-            // One that is found already may be in a better known pack, and is as good.
-            self.noted.entry(entry.id).or_insert(place);
+            let sound = !self.is_damaged(&place);
+            match self.noted.entry(entry.id) {
+                Entry::Vacant(free) => {
+                    free.insert(place);
+                }
+                // One that is found already may be in a better known pack, and is as good unless it is damaged there.
+                Entry::Occupied(mut taken) => {
+                    let known = &self.packs[taken.get().pack as usize].id;
+                    if sound && self.damage.marks.has(known, taken.get().number) {
+                        taken.insert(place);
+                    }
+                }
+            }
             offset = offset.saturating_add(entry.stored);
         }
     }
@@ -141,22 +156,36 @@ impl Index {
         (0u32..).zip(&self.packs).filter(whole).map(|(number, known)| (number, known.id))
     }
 
-    /// Where a record lies, in a pack that is there.
+    /// Whether a place was found damaged.
+    pub(super) fn is_damaged(&self, place: &Place) -> bool {
+        let marks = &self.damage.marks;
+        !marks.is_empty() && self.packs.get(place.pack as usize).is_some_and(|pack| marks.has(&pack.id, place.number))
+    }
+
+    /// Where a record lies, in a pack that is there. A place that was found damaged is told only when there is no other.
     pub(super) fn find(&self, id: &ChunkId) -> Result<Option<Place>> {
+        let mut damaged = None;
         if let Some(place) = self.noted.get(id)
             && self.pack(place.pack).is_some()
         {
-            return Ok(Some(*place));
+            if !self.is_damaged(place) {
+                return Ok(Some(*place));
+            }
+            damaged = Some(*place);
         }
         for part in self.segments.iter().rev() {
             if let Some(place) = part.segment.find(&self.io, id)? {
                 let pack = part.packs.get(place.pack as usize).copied();
                 if let Some(pack) = pack.filter(|pack| self.pack(*pack).is_some()) {
-                    return Ok(Some(Place { pack, ..place }));
+                    let place = Place { pack, ..place };
+                    if !self.is_damaged(&place) {
+                        return Ok(Some(place));
+                    }
+                    damaged = damaged.or(Some(place));
                 }
             }
         }
-        Ok(None)
+        Ok(damaged)
     }
 
     /// Loads the segments that are sound, and deletes those that are not when the repository is `ours` to change. Answers the
@@ -259,7 +288,11 @@ impl Index {
         let io = self.io.clone();
         let there: BTreeSet<u32> = self.all_packs().map(|(number, _)| number).collect();
         let merged = {
-            let mut both = Merge { left: Walk::new((&io, &there), &older), right: Walk::new((&io, &there), &newer) };
+            let packs: Vec<FileId> = self.packs.iter().map(|known| known.id).collect();
+            let marks = self.damage.marks.clone();
+            let damaged = |place: &Place| marks.has(&packs[place.pack as usize], place.number);
+            let (left, right) = (Walk::new((&io, &there), &older), Walk::new((&io, &there), &newer));
+            let mut both = Merge { left, right, damaged: &damaged };
             self.write(count, &mut both)
         };
         if let Err(error) = merged {
@@ -281,77 +314,6 @@ impl Index {
         let packs = &self.packs;
         let on_its_way = |known: &Known| known.state != State::Gone && !there.contains(&known.id);
         self.noted.retain(|_, place| packs.get(place.pack as usize).is_some_and(on_its_way));
-    }
-}
-
-/// The entries of a segment in order, with the numbers of packs here.
-struct Walk<'a> {
-    io: &'a Io,
-    /// Packs that are there: what another pack held is passed over, so that it does not hide a copy that is there.
-    there: &'a BTreeSet<u32>,
-    part: &'a Part,
-    page: u64,
-    entries: std::vec::IntoIter<(ChunkId, Place)>,
-    ahead: Option<(ChunkId, Place)>,
-}
-
-impl<'a> Walk<'a> {
-    fn new((io, there): (&'a Io, &'a BTreeSet<u32>), part: &'a Part) -> Walk<'a> {
-        Walk { io, there, part, page: 0, entries: Vec::new().into_iter(), ahead: None }
-    }
-
-    fn peek(&mut self) -> Result<Option<ChunkId>> {
-        while self.ahead.is_none() {
-            if let Some((id, place)) = self.entries.next() {
-                let pack = self.part.packs.get(place.pack as usize).copied().unwrap_or(u32::MAX);
-                self.ahead = self.there.contains(&pack).then_some((id, Place { pack, ..place }));
-            } else if self.page < self.part.segment.header.pages() {
-                let entries = self.part.segment.page(self.io, self.page)?;
-                self.entries = Vec::clone(&entries).into_iter();
-                self.page += 1;
-            } else {
-                return Ok(None);
-            }
-        }
-        Ok(self.ahead.map(|(id, _)| id))
-    }
-}
-
-impl Iterator for Walk<'_> {
-    type Item = Result<(ChunkId, Place)>;
-
-    fn next(&mut self) -> Option<Self::Item> {
-        match self.peek() {
-            Ok(_) => self.ahead.take().map(Ok),
-            Err(error) => Some(Err(error)),
-        }
-    }
-}
-
-/// Two segments as one, the newer one's entry where both have an id.
-struct Merge<'a> {
-    left: Walk<'a>,
-    right: Walk<'a>,
-}
-
-impl Iterator for Merge<'_> {
-    type Item = Result<(ChunkId, Place)>;
-
-    fn next(&mut self) -> Option<Self::Item> {
-        let (left, right) = match (self.left.peek(), self.right.peek()) {
-            (Ok(left), Ok(right)) => (left, right),
-            (Err(error), _) | (_, Err(error)) => return Some(Err(error)),
-        };
-        match (left, right) {
-            (Some(left), Some(right)) if left == right => {
-                self.left.next();
-                self.right.next()
-            }
-            (Some(left), Some(right)) if left < right => self.left.next(),
-            (Some(_), None) => self.left.next(),
-            (_, Some(_)) => self.right.next(),
-            (None, None) => None,
-        }
     }
 }
 

@@ -15,8 +15,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 mod backup;
 mod changed;
+mod check;
+mod damaged;
 mod home;
 mod index;
+mod merge;
 mod packs;
 mod points;
 mod prune;
@@ -32,6 +35,7 @@ mod syncer;
 mod verify;
 
 pub use backup::{BackedUp, BackupOptions, Changes};
+pub use damaged::Marks;
 pub use home::{Create, Unlock};
 pub use prune::Pruned;
 pub use restore::Restored;
@@ -55,7 +59,7 @@ pub struct Repository {
     packs: Mutex<packs::Open>,
     syncer: syncer::Syncer,
     index: RwLock<index::Index>,
-    /// Packs that open sessions have been told of: a prune leaves them.
+    /// What is known of packs here: those that open sessions were told of, which a prune leaves, and those that count.
     pinned: Mutex<Pinned>,
     /// One commit or prune at a time: a prune must not look for live records while a point is being made.
     deciding: Mutex<()>,
@@ -65,6 +69,8 @@ pub struct Repository {
 struct Pinned {
     sessions: usize,
     packs: HashSet<u32>,
+    /// Packs that were looked at in this opening and are whole, and those that it has begun.
+    vetted: HashSet<u32>,
 }
 
 /// How this repository seals.

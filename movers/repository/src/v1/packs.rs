@@ -115,6 +115,7 @@ impl Repository {
         let mut buffer = Vec::with_capacity(GATHER + (GATHER >> 2));
         buffer.extend_from_slice(&header.encode());
         let pack = self.index_mut().begin_pack(id);
+        self.pinned().vetted.insert(pack);
         Ok(Filling { id, pack, key, file, temporary, written: 0, buffer, entries: Vec::new() })
     }
 

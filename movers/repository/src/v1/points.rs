@@ -1,12 +1,12 @@
 //! Restore points, and the roster that says which there are.
 
+use super::Repository;
+use super::damaged::damage_of;
 use super::records::Reader;
-use super::{Repository, backup};
 use crate::{Error, Result, Store};
-use farshore_format::v1::{ChunkId, Extent, PointManifest, RecordKind, Roster, RosterPoint};
+use farshore_format::v1::{Extent, PointManifest, Roster, RosterPoint};
 use farshore_schemas::ids::{Digest, Name, PointId};
 use farshore_schemas::units::ByteCount;
-use std::collections::HashSet;
 use std::path::PathBuf;
 
 impl Repository {
@@ -73,6 +73,7 @@ impl Repository {
             return self.write_roster();
         }
         self.flush()?;
+        self.damage_is_known()?;
         self.check_complete(manifest)?;
         let bytes = manifest.encode(self.sealing.fresh()).expect("an open repository that seals has its key");
         self.io.place_durable(&self.point_path(&manifest.point), &bytes)?;
@@ -101,55 +102,24 @@ impl Repository {
         self.io.place_durable(&path, &bytes)
     }
 
-    /// That every record that a point names is here. Leaves that an earlier point names too are not looked into again:
-    /// what a point names stays until the point goes, and no point goes while this is decided.
+    /// That every record that a point names can be counted on.
     fn check_complete(&self, manifest: &PointManifest) -> Result<()> {
+        let missing = |missing: String| Error::Incomplete { point: manifest.point.clone(), missing };
         let incomplete = |error: Error| {
-            if !matches!(error, Error::NoChunk { .. } | Error::Damage { .. }) {
-                return error;
-            }
-            Error::Incomplete { point: manifest.point.clone(), missing: error.to_string() }
+            let absent = matches!(error, Error::NoChunk { .. }) || damage_of(&error).is_some();
+            if absent { missing(error.to_string()) } else { error }
         };
         let mut reader = Reader::new(self);
         for disk in &manifest.disks {
-            let known = self.leaves_before(manifest, &disk.name, &mut reader);
-            self.check_disk(&disk.record(), &known, &mut reader).map_err(incomplete)?;
+            self.count_on(&[disk.record()]).map_err(incomplete)?;
             let tree = reader.disk(&disk.record()).map_err(incomplete)?;
             if (tree.size, tree.checksum) != (disk.size.0, disk.checksum) {
-                let missing = format!("the record of disk {} is of another state of it", disk.name);
-                return Err(Error::Incomplete { point: manifest.point.clone(), missing });
+                return Err(missing(format!("the record of disk {} is of another state of it", disk.name)));
             }
-        }
-        Ok(())
-    }
-
-    /// Leaves of the newest point of the same disk.
-    fn leaves_before(
-        &self,
-        manifest: &PointManifest,
-        disk: &farshore_schemas::ids::DiskName,
-        reader: &mut Reader<'_>,
-    ) -> HashSet<ChunkId> {
-        let Ok(points) = self.points() else { return HashSet::new() };
-        let same = points.iter().filter(|point| point.vm == manifest.vm && point.point != manifest.point);
-        let newest = same.max_by_key(|point| point.taken);
-        let before = newest.and_then(|point| point.disks.iter().find(|entry| entry.name == *disk));
-        let Some(before) = before else { return HashSet::new() };
-        let leaves = reader.disk(&before.record()).and_then(|tree| reader.leaves(&tree));
-        // Without it everything is looked at.
-        leaves.map(|leaves| leaves.into_iter().collect()).unwrap_or_default()
-    }
-
-    fn check_disk(&self, disk: &ChunkId, known: &HashSet<ChunkId>, reader: &mut Reader<'_>) -> Result<()> {
-        let tree = reader.disk(disk)?;
-        for (region, leaf) in (0u64..).zip(reader.leaves(&tree)?) {
-            if known.contains(&leaf) {
-                continue;
-            }
-            let leaf = reader.leaf(&leaf, (tree.size, region))?;
-            let ids: Vec<ChunkId> = leaf.extents.iter().filter_map(backup::id_of).collect();
-            if let Some(wrong) = reader.find(&ids)?.iter().find(|found| found.kind() != Some(RecordKind::Data)) {
-                return Err(Error::NoChunk { id: wrong.id });
+            self.count_on(&tree.lists).map_err(incomplete)?;
+            let leaves = reader.leaves(&tree).map_err(incomplete)?;
+            if let Some(why) = self.wanting(&tree, &leaves)?.into_values().next() {
+                return Err(missing(format!("disk {}: {why}", disk.name)));
             }
         }
         Ok(())

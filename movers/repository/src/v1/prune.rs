@@ -1,8 +1,10 @@
-//! Deletion in two phases, ordered by log position. A prune drops points, marks what no point names, moves packs of which
-//! nothing is named into a trash of its own position, rewrites packs of which little is named, and unlinks what an earlier
-//! prune put into the trash. What lies in the trash can still be read by a restore that began before.
+//! Deletion in two phases, ordered by log position. A prune finds what the points that stay name and writes anew what is
+//! left of packs of which little is named; then it drops points, unlinks what an earlier prune put into the trash, and moves
+//! packs of which nothing is named any more into a trash of its own position. What lies in the trash can still be read by a
+//! restore that began before.
 
 use super::backup::id_of;
+use super::damaged::damage_of;
 use super::packs::{Packed, pack_path};
 use super::records::{Found, Reader};
 use super::{Repository, WriteSession};
@@ -32,7 +34,18 @@ pub struct Pruned {
 /// What points name, by pack: a bit for each record.
 struct Live(BTreeMap<u32, Vec<u64>>);
 
+/// What a prune will take away.
+struct Plan {
+    going: Vec<(u32, FileId)>,
+    /// What was written anew of them.
+    rewritten: ByteCount,
+}
+
 impl Live {
+    fn any(&self, pack: u32) -> bool {
+        self.0.get(&pack).is_some_and(|bits| bits.iter().any(|word| *word != 0))
+    }
+
     fn mark(&mut self, place: &Place) {
         let bits = self.0.entry(place.pack).or_default();
         let word = place.number as usize / 64;
@@ -58,25 +71,28 @@ impl Repository {
     pub fn prune(&self, points: &[PointId], position: u64) -> Result<Pruned> {
         self.io.usable()?;
         let _alone = self.decide_alone();
-        self.note_position(position)?;
+        let seen = self.position()?;
+        if seen.is_some_and(|seen| position < seen) {
+            return Err(Error::Position { asked: position, seen: seen.unwrap_or(0) });
+        }
+        // All that must be read is read first, so that what cannot be read leaves every point where it is.
+        self.flush()?;
+        let live = self.live(points)?;
+        let plan = self.plan(&live)?;
+        self.note_position(seen, position)?;
         let trash = self.root.join("trash").join(format!("{position:020}"));
         for folder in ["points", "packs"] {
             self.io.make_folder(&trash.join(folder))?;
         }
         self.io.sync_folder(&self.root.join("trash"))?;
         self.drop_points(points, &trash)?;
-        self.flush()?;
-        let live = self.live()?;
         let freed = self.empty_trash(position)?;
-        let (marked, rewritten) = self.sweep(&live, &trash)?;
-        Ok(Pruned { points: points.to_vec(), freed, marked, rewritten })
+        let marked = self.sweep(&plan, &trash)?;
+        self.forget_gone()?;
+        Ok(Pruned { points: points.to_vec(), freed, marked, rewritten: plan.rewritten })
     }
 
-    fn note_position(&self, position: u64) -> Result<()> {
-        let seen = self.position()?;
-        if seen.is_some_and(|seen| position < seen) {
-            return Err(Error::Position { asked: position, seen: seen.unwrap_or(0) });
-        }
+    fn note_position(&self, seen: Option<u64>, position: u64) -> Result<()> {
         if seen != Some(position) {
             self.io.place_durable(&self.root.join("position"), format!("{position}\n").as_bytes())?;
         }
@@ -107,8 +123,8 @@ impl Repository {
         self.write_roster()
     }
 
-    /// Walks every point in the folder. One that the log does not know holds what it names.
-    fn live(&self) -> Result<Live> {
+    /// Walks every point in the folder but those that go. One that the log does not know holds what it names.
+    fn live(&self, going: &[PointId]) -> Result<Live> {
         let mut live = Live(BTreeMap::new());
         let mut seen: HashSet<ChunkId> = HashSet::new();
         let mut reader = Reader::new(self);
@@ -116,8 +132,8 @@ impl Repository {
             reader.find(ids)?.iter().for_each(|found| live.mark(&found.place));
             Ok(())
         };
-        for point in self.points()? {
-            for disk in point.disks.iter().map(farshore_format::v1::PointDisk::record) {
+        for point in self.point_names()?.iter().filter(|point| !going.contains(point)) {
+            for disk in self.existing(point)?.disks.iter().map(farshore_format::v1::PointDisk::record) {
                 if !seen.insert(disk) {
                     continue;
                 }
@@ -158,39 +174,55 @@ impl Repository {
         Ok(freed)
     }
 
-    /// Takes away what is not live: whole packs at once, packs of which little is live after rewriting that.
-    fn sweep(&self, live: &Live, trash: &Path) -> Result<(ByteCount, ByteCount)> {
+    /// Finds what can go: whole packs, and packs of which little is live after rewriting that, durable. A pack with damage in
+    /// what is live of it stays as it is.
+    fn plan(&self, live: &Live) -> Result<Plan> {
         let packs: Vec<(u32, FileId)> = self.index().all_packs().collect();
-        let mut going = Vec::new();
-        let mut rewritten = ByteCount(0);
+        let mut plan = Plan { going: Vec::new(), rewritten: ByteCount(0) };
         for (number, id) in packs {
             if self.pinned().packs.contains(&number) {
                 continue;
             }
-            let (kept, whole) = self.live_records(live, (number, &id))?;
+            let (kept, whole) = match self.live_records(live, (number, &id)) {
+                Ok(records) => records,
+                // Nothing in it is named: there is nothing to lose with it.
+                Err(error)
+                    if damage_of(&error).is_some() && !live.any(number) && pack_path(&self.root, &id).exists() =>
+                {
+                    (Vec::new(), u64::MAX)
+                }
+                Err(error) if damage_of(&error).is_some() => continue,
+                Err(error) => return Err(error),
+            };
             let kept_bytes: u64 = kept.iter().map(|found| u64::from(found.place.stored)).sum();
-            if kept_bytes * 100 >= whole * WORTH_KEEPING {
+            let worth_keeping = u128::from(kept_bytes) * 100 >= u128::from(whole) * u128::from(WORTH_KEEPING);
+            if worth_keeping || kept.iter().any(|found| self.is_damaged(&found.place)) {
                 continue;
             }
-            rewritten = rewritten + ByteCount(self.rewrite(&kept)?);
-            going.push((number, id));
+            plan.rewritten = plan.rewritten + ByteCount(self.rewrite(&kept)?);
+            plan.going.push((number, id));
         }
         // What was rewritten is durable before what it came from goes.
         self.flush()?;
+        Ok(plan)
+    }
+
+    /// Moves packs into the trash.
+    fn sweep(&self, plan: &Plan, trash: &Path) -> Result<ByteCount> {
         let mut marked = ByteCount(0);
-        for (number, id) in going {
-            let path = pack_path(&self.root, &id);
+        for (number, id) in &plan.going {
+            let path = pack_path(&self.root, id);
             // Held until the pack is gone from the index, so that nobody finds something in it meanwhile.
             let pinned = self.pinned();
-            if pinned.packs.contains(&number) {
+            if pinned.packs.contains(number) {
                 continue;
             }
             marked = marked + length(&path);
             self.io.rename(&path, &trash.join("packs").join(id.to_string()))?;
-            self.index_mut().drop_pack(number);
+            self.index_mut().drop_pack(*number);
         }
         self.io.sync_folder(&trash.join("packs"))?;
-        Ok((marked, rewritten))
+        Ok(marked)
     }
 
     fn live_records(&self, live: &Live, (pack, id): (u32, &FileId)) -> Result<(Vec<Found>, u64)> {

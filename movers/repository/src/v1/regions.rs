@@ -18,6 +18,8 @@ use std::sync::{Mutex, PoisonError};
 /// The disk of the point before.
 pub(super) struct Base<'a> {
     pub(super) leaves: Vec<ChunkId>,
+    /// Leaves that cannot be counted on, themselves or what they name: their regions are read in full.
+    pub(super) wanting: HashSet<ChunkId>,
     pub(super) changed: &'a [Range<u64>],
 }
 
@@ -80,6 +82,9 @@ impl Run<'_> {
         let mut content = std::mem::take(&mut worker.content);
         let done = match &self.base {
             None => self.whole((start, &mut content[..length]), worker),
+            Some(base) if base.wanting.contains(&base.leaves[region as usize]) => {
+                self.whole((start, &mut content[..length]), worker)
+            }
             Some(base) => self.changed((region, base), &mut content[..length], worker),
         };
         worker.content = content;

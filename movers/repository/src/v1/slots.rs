@@ -63,14 +63,15 @@ impl Repository {
     /// Adds a slot that this passphrase opens, durable. Answers its name.
     ///
     /// # Errors
-    /// [`Error::Key`] when it is not encrypted or what was given does not open it, [`Error::Locked`], or what the disk says.
+    /// [`Error::NoKey`] when it is not encrypted, [`Error::Key`] when what was given does not open it, [`Error::Locked`], or what
+    /// the disk says.
     pub fn add_key(path: &Path, unlock: &Unlock, passphrase: &[u8]) -> Result<String> {
         let io = io();
         let header = read_header(&io, path)?;
         let _lock = io.lock(path)?;
         let (sealing, secret) = open_keys(&io, path, (&header, unlock))?;
         let Some(key) = &sealing.key else {
-            return Err(refused(path, "it is not encrypted: it has no key"));
+            return Err(Error::NoKey { path: path.to_owned() });
         };
         let slot = KeySlot::make(passphrase, random_id().0, key, &secret);
         let slot = slot.map_err(|why| refused(path, why.to_string()))?;
@@ -84,18 +85,21 @@ impl Repository {
     /// Takes a slot away, durable. The passphrase must open one of those that stay, so that nobody locks everybody out.
     ///
     /// # Errors
-    /// [`Error::Key`] when there is no such slot, it is the last, or the passphrase opens none that stays,
-    /// [`Error::Locked`], or what the disk says.
+    /// [`Error::NoKey`], [`Error::NoSlot`], [`Error::LastSlot`] when it is the last or the passphrase opens none that stays,
+    /// [`Error::Key`] without a passphrase, [`Error::Locked`], or what the disk says.
     pub fn remove_key(path: &Path, unlock: &Unlock, slot: &str) -> Result<()> {
         let io = io();
-        read_header(&io, path)?;
+        if !read_header(&io, path)?.encrypted {
+            return Err(Error::NoKey { path: path.to_owned() });
+        }
         let _lock = io.lock(path)?;
         let slots = Self::key_slots(path)?;
         if !slots.iter().any(|name| name == slot) {
-            return Err(refused(path, format!("it has no key slot {slot}")));
+            return Err(Error::NoSlot { path: path.to_owned(), slot: slot.to_owned() });
         }
+        let last = |why| Error::LastSlot { path: path.to_owned(), slot: slot.to_owned(), why };
         if slots.len() == 1 {
-            return Err(refused(path, "its last key slot cannot be taken away: nobody could read it again"));
+            return Err(last("it is the last key slot"));
         }
         let Some(passphrase) = &unlock.passphrase else {
             return Err(refused(path, "no passphrase was given"));
@@ -107,7 +111,7 @@ impl Repository {
             stays |= KeySlot::decode(&bytes).and_then(|slot| slot.open(passphrase)).is_ok();
         }
         if !stays {
-            return Err(refused(path, "the passphrase opens none of the key slots that would stay"));
+            return Err(last("the passphrase opens none of the key slots that would stay"));
         }
         io.remove_file(&folder.join(format!("{slot}.json")))?;
         io.sync_folder(&folder)

@@ -1,10 +1,10 @@
 //! What a backup reads: a disk at one moment.
 
-use crate::{allocation, sparse};
-use std::fs::File;
+use crate::{Error, allocation, sparse};
+use std::fs::{File, FileType, OpenOptions};
 use std::io::Result;
 use std::ops::Range;
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, FileTypeExt, OpenOptionsExt};
 use std::path::Path;
 
 /// A disk that does not change while it is read. Shared by the pipeline's threads.
@@ -34,13 +34,40 @@ pub struct RawSource {
     allocated: Vec<Range<u64>>,
 }
 
+fn is_disk(path: &Path, kind: FileType) -> crate::Result<()> {
+    let what = if kind.is_file() || kind.is_block_device() {
+        return Ok(());
+    } else if kind.is_dir() {
+        "a folder"
+    } else if kind.is_fifo() {
+        "a pipe"
+    } else if kind.is_socket() {
+        "a socket"
+    } else if kind.is_char_device() {
+        "a character device"
+    } else {
+        "no file"
+    };
+    Err(Error::NotADisk { path: path.to_owned(), what })
+}
+
 impl RawSource {
-    /// Opens an image or device.
+    /// Opens an image or block device. What is neither is not opened at all: that alone would wind a tape back, or wait for
+    /// whoever writes to a pipe.
     ///
     /// # Errors
-    /// What the file system says.
-    pub fn open(path: &Path) -> Result<RawSource> {
-        let file = File::open(path)?;
+    /// [`Error::NotADisk`], or [`Error::Disk`] with what the file system says.
+    pub fn open(path: &Path) -> crate::Result<RawSource> {
+        let unreadable = |source| Error::Disk { path: path.to_owned(), action: "read", source };
+        is_disk(path, std::fs::metadata(path).map_err(unreadable)?.file_type())?;
+        // It may be something else by now, which must not keep us waiting.
+        let flags = rustix::fs::OFlags::NONBLOCK.bits().cast_signed();
+        let file = OpenOptions::new().read(true).custom_flags(flags).open(path).map_err(unreadable)?;
+        is_disk(path, file.metadata().map_err(unreadable)?.file_type())?;
+        RawSource::of(file).map_err(unreadable)
+    }
+
+    fn of(file: File) -> Result<RawSource> {
         let size = rustix::fs::seek(&file, rustix::fs::SeekFrom::End(0))?;
         rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::Sequential)?;
         let whole: Vec<Range<u64>> = std::iter::once(0..size).collect();

@@ -3,6 +3,7 @@
 
 use super::Repository;
 use super::backup::id_of;
+use super::damaged::{Marks, damage_of};
 use super::packs::pack_path;
 use super::records::{Found, Reader};
 use super::restore::runs;
@@ -36,6 +37,8 @@ pub struct Verified {
     pub damage: Vec<Damage>,
     /// Points that cannot be restored in full, with the first reason.
     pub hurt: BTreeMap<PointId, String>,
+    /// Where: for [`Repository::keep_found`].
+    pub found: Marks,
 }
 
 impl Verified {
@@ -53,16 +56,13 @@ impl Verified {
 #[derive(Default)]
 struct Gathered {
     verified: Verified,
-    bad: HashSet<ChunkId>,
     /// Packs whose directories are sound, by number.
     packs: HashSet<u32>,
 }
 
-/// Records that are bad, and packs that are there with a sound directory.
-type Proven<'a> = (&'a HashSet<ChunkId>, &'a HashSet<u32>);
-
 impl Repository {
-    /// Reads everything and says what is damaged and which points that hurts. Changes nothing.
+    /// Reads everything and says what is damaged and which points that hurts. Changes nothing in the folder; what it found
+    /// counts in this opening, and in later ones when it is kept by [`Repository::keep_found`].
     ///
     /// # Errors
     /// What the disk says when it cannot be read at all; damage is an answer, not an error.
@@ -82,9 +82,13 @@ impl Repository {
             let ended = workers.into_iter().map(|worker| worker.join().expect("a worker does not panic"));
             ended.collect::<Vec<Result<()>>>().into_iter().collect::<Result<()>>()
         })?;
-        let Gathered { mut verified, bad, packs } = gathered.into_inner().unwrap_or_else(PoisonError::into_inner);
+        let Gathered { mut verified, packs } = gathered.into_inner().unwrap_or_else(PoisonError::into_inner);
+        self.mark(verified.found.clone())?;
         self.verify_index(&mut verified)?;
-        self.verify_points(&mut verified, (&bad, &packs))?;
+        if let Err(error) = self.read_marks() {
+            verified.note(self.damaged_path().display().to_string(), error);
+        }
+        self.verify_points(&mut verified, &packs)?;
         verified.damage.sort_by(|a, b| a.what.cmp(&b.what));
         Ok(verified)
     }
@@ -94,11 +98,13 @@ impl Repository {
         let gather = || gathered.lock().unwrap_or_else(PoisonError::into_inner);
         let entries = match self.read_directory(id) {
             Ok(entries) => entries,
-            Err(Error::Damage { why, .. }) => {
-                gather().verified.note(path.display().to_string(), why);
+            Err(error) => {
+                let Some(why) = damage_of(&error) else { return Err(error) };
+                let mut gathered = gather();
+                gathered.verified.note(path.display().to_string(), why);
+                gathered.verified.found.add_pack(*id);
                 return Ok(());
             }
-            Err(error) => return Err(error),
         };
         let number = self.index().number_of(id);
         let Some(pack) = number else { return Ok(()) };
@@ -120,12 +126,12 @@ impl Repository {
             for record in together {
                 match reader.run(std::slice::from_ref(record), &mut out, &mut |_, _| Ok(())) {
                     Ok(()) => gather().verified.records += 1,
-                    Err(Error::Damage { why, .. }) => {
+                    Err(error) => {
+                        let Some(why) = damage_of(&error) else { return Err(error) };
                         let mut gathered = gather();
                         gathered.verified.note(path.display().to_string(), why);
-                        gathered.bad.insert(record.id);
+                        gathered.verified.found.add_record(*id, record.place.number);
                     }
-                    Err(error) => return Err(error),
                 }
             }
         }
@@ -157,7 +163,7 @@ impl Repository {
         Ok(())
     }
 
-    fn verify_points(&self, verified: &mut Verified, proven: Proven<'_>) -> Result<()> {
+    fn verify_points(&self, verified: &mut Verified, packs: &HashSet<u32>) -> Result<()> {
         let roster_path = self.roster_path();
         let roster = match self.io.read(&roster_path)? {
             None => Err("it is missing".to_owned()),
@@ -173,7 +179,7 @@ impl Repository {
         let mut reader = Reader::new(self);
         for point in names {
             verified.points += 1;
-            if let Err(error) = self.verify_point_in(&point, &mut reader, (&mut sound, proven)) {
+            if let Err(error) = self.verify_point_in(&point, &mut reader, (&mut sound, packs)) {
                 verified.note(self.point_path(&point).display().to_string(), &error);
                 verified.hurt.insert(point, error.to_string());
             }
@@ -209,7 +215,7 @@ impl Repository {
         &self,
         point: &PointId,
         reader: &mut Reader<'_>,
-        (sound, (bad, packs)): (&mut HashSet<ChunkId>, Proven<'_>),
+        (sound, packs): (&mut HashSet<ChunkId>, &HashSet<u32>),
     ) -> Result<()> {
         for disk in self.existing(point)?.disks {
             let tree = reader.disk(&disk.record())?;
@@ -220,11 +226,9 @@ impl Repository {
                 let leaf = reader.leaf(&id, (tree.size, region))?;
                 let ids: Vec<ChunkId> = leaf.extents.iter().filter_map(id_of).collect();
                 // The index may know of a pack that has gone since.
-                if let Some(lost) = reader.find(&ids)?.iter().find(|found| !packs.contains(&found.place.pack)) {
+                let lost = |found: &&Found| !packs.contains(&found.place.pack) || self.is_damaged(&found.place);
+                if let Some(lost) = reader.find(&ids)?.iter().find(lost) {
                     return Err(Error::NoChunk { id: lost.id });
-                }
-                if let Some(id) = ids.iter().find(|id| bad.contains(id)) {
-                    return Err(Error::NoChunk { id: *id });
                 }
                 sound.insert(id);
             }

@@ -25,4 +25,6 @@ mod v1_damage;
 #[cfg(test)]
 mod v1_faults;
 #[cfg(test)]
+mod v1_mend;
+#[cfg(test)]
 mod v1_python;

@@ -13,17 +13,21 @@ use indicatif::ProgressBar;
 use serde_json::{Value, json};
 use std::num::NonZeroUsize;
 use std::ops::Range;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Instant, SystemTime};
+use std::time::Instant;
+
+/// What tells that an image was written to: device, inode, size, and times of the last change of content and of the inode, in
+/// seconds and nanoseconds; none for a device, which has no such times.
+type State = Option<[i128; 5]>;
 
 /// An image to read.
 struct Image {
     path: PathBuf,
     name: DiskName,
     source: RawSource,
-    /// Size and time of its last change; none for a device, which has no such time.
-    state: Option<(u64, SystemTime)>,
+    state: State,
 }
 
 /// What a whole backup came to.
@@ -79,12 +83,11 @@ pub(super) fn run(args: &RepoBackupArgs, output: Output, quiet: bool) -> Result<
     let (session, stages, threads) = (repository.write_session(), Stages::default(), threads(args.threads));
     let ranges = base.as_ref().map(|(_, ranges)| ranges.as_slice());
     let bar = bar(to_read(&images, ranges), quiet);
-    let mut disks = Vec::new();
-    for image in &images {
+    let disks = read_all(&images, &mut |image| {
         bar.set_message(image.name.to_string());
         let changes = base.as_ref().map(|(disk, ranges)| Changes { disk, ranges });
-        disks.push(read_in(&session, (image, changes), (threads, &stages), &bar)?);
-    }
+        read_in(&session, (image, changes), (threads, &stages), &bar)
+    })?;
     bar.finish_and_clear();
     let point = PointManifest {
         point,
@@ -112,7 +115,6 @@ fn point_disk(disk: &BackedUp) -> PointDisk {
 fn look_at(paths: &[PathBuf]) -> Result<Vec<Image>, Failure> {
     let mut images: Vec<Image> = Vec::new();
     for path in paths {
-        let unreadable = |error: std::io::Error| Failure::io("read", path, &error);
         let state = state_of(path)?;
         let text = path.file_name().unwrap_or_default().to_string_lossy();
         let name = DiskName::parse(&text).map_err(|bad| {
@@ -122,22 +124,19 @@ fn look_at(paths: &[PathBuf]) -> Result<Vec<Image>, Failure> {
             let text = format!("two of the images are named {name}: a VM's disks are named after their files");
             return Err(Failure::new("FS-REPO-DISK-NAME", text, "link to one of them under another name"));
         }
-        let source = RawSource::open(path).map_err(unreadable)?;
+        let source = RawSource::open(path).map_err(failed)?;
         images.push(Image { path: path.clone(), name, source, state });
     }
     Ok(images)
 }
 
-fn state_of(path: &Path) -> Result<Option<(u64, SystemTime)>, Failure> {
-    let unreadable = |error: std::io::Error| Failure::io("read", path, &error);
-    let metadata = std::fs::metadata(path).map_err(unreadable)?;
-    if metadata.is_dir() {
-        return Err(unreadable(std::io::ErrorKind::IsADirectory.into()));
-    }
-    if !metadata.is_file() {
-        return Ok(None);
-    }
-    Ok(Some((metadata.len(), metadata.modified().map_err(unreadable)?)))
+fn state_of(path: &Path) -> Result<State, Failure> {
+    let metadata = std::fs::metadata(path).map_err(|error| Failure::io("read", path, &error))?;
+    let time = |seconds: i64, nanos: i64| i128::from(seconds) * 1_000_000_000 + i128::from(nanos);
+    let (content, inode) =
+        (time(metadata.mtime(), metadata.mtime_nsec()), time(metadata.ctime(), metadata.ctime_nsec()));
+    let size = i128::from(metadata.len());
+    Ok(metadata.is_file().then(|| [i128::from(metadata.dev()), i128::from(metadata.ino()), size, content, inode]))
 }
 
 /// As told, or made from the VM's name and the time; none that there is.
@@ -191,6 +190,17 @@ fn to_read(images: &[Image], changed: Option<&[Range<u64>]>) -> u64 {
     changed.map_or_else(|| images.iter().map(|image| total(image.source.extents())).sum(), total)
 }
 
+/// Reads the images one after the other. All must be as they were when the last has been read: only then are they the disks of
+/// one VM at one moment.
+fn read_all(
+    images: &[Image],
+    read: &mut dyn FnMut(&Image) -> Result<BackedUp, Failure>,
+) -> Result<Vec<BackedUp>, Failure> {
+    let disks = images.iter().map(read).collect::<Result<Vec<_>, _>>()?;
+    images.iter().try_for_each(still)?;
+    Ok(disks)
+}
+
 fn read_in(
     session: &WriteSession,
     (image, changes): (&Image, Option<Changes<'_>>),
@@ -199,13 +209,17 @@ fn read_in(
 ) -> Result<BackedUp, Failure> {
     let options = BackupOptions { compression: Compression::Balanced, threads, path: image.path.clone() };
     let source = Counted { source: &image.source, bar };
-    let disk = session.repository().backup_disk(&image.name, (&source, &options, changes), stages).map_err(failed)?;
-    if state_of(&image.path)? != image.state {
-        let text = format!("{} was written to while it was read: no point is made", image.path.display());
-        return Err(Failure::new("FS-REPO-MOVING", text, "stop its VM or take a snapshot, then run it again")
-            .with(Exit::Mismatch));
+    session.repository().backup_disk(&image.name, (&source, &options, changes), stages).map_err(failed)
+}
+
+/// Refuses when an image has changed since it was first looked at.
+fn still(image: &Image) -> Result<(), Failure> {
+    if state_of(&image.path)? == image.state {
+        return Ok(());
     }
-    Ok(disk)
+    let text = format!("{} was written to while the disks were read: no point is made", image.path.display());
+    let advice = "stop its VM or take a snapshot, then run it again";
+    Err(Failure::new("FS-REPO-MOVING", text, advice).with(Exit::Mismatch))
 }
 
 fn tell(outcome: &Outcome, output: Output) -> Result<(), Failure> {
@@ -252,3 +266,7 @@ fn tell(outcome: &Outcome, output: Output) -> Result<(), Failure> {
     ));
     Ok(())
 }
+
+#[cfg(test)]
+#[path = "backup_tests.rs"]
+mod tests;

@@ -9,7 +9,7 @@ mod restore;
 
 use crate::cli::{Output, RepoAt, RepoInitArgs, RepoVerb};
 use crate::failure::{Exit, Failure};
-use crate::output::{hint, rows, say, structured, time};
+use crate::output::{count, hint, rows, say, structured, time};
 use farshore_format::v1::PointManifest;
 use farshore_repository::Error;
 use farshore_repository::v1::{Create, Repository, SharedDomain, Unlock, Verified};
@@ -204,6 +204,8 @@ fn verify(at: &RepoAt, told: Option<NonZeroUsize>, output: Output, quiet: bool) 
     let damage: Vec<Value> = verified.damage.iter().map(|one| json!({ "what": one.what, "why": one.why })).collect();
     let hurt: Vec<Value> =
         verified.hurt.iter().map(|(point, why)| json!({ "point": point.to_string(), "why": why })).collect();
+    let kept =
+        if repository.kept().is_ok_and(|kept| kept == verified.found) { None } else { keep_found(at, &verified)? };
     let shown = json!({
         "records": verified.records,
         "bytes": verified.bytes,
@@ -211,27 +213,41 @@ fn verify(at: &RepoAt, told: Option<NonZeroUsize>, output: Output, quiet: bool) 
         "seconds": begun.elapsed().as_secs_f64(),
         "damage": damage,
         "hurt": hurt,
+        "kept": kept.is_none(),
     });
     if !structured(output, &shown)? {
         tell(&verified);
+    }
+    if let Some(why) = kept {
+        let text = "what was found could not be noted, so that a backup may count on it again";
+        hint(quiet, &format!("{text}: {why}"));
     }
     if verified.sound() {
         return Ok(());
     }
     let text = format!(
-        "{} of {} points cannot be restored in full; {} damages were found",
+        "{} of {} cannot be restored in full; {} found",
         verified.hurt.len(),
-        verified.points,
-        verified.damage.len()
+        count(verified.points, "point"),
+        count(verified.damage.len() as u64, "damage")
     );
-    let advice =
-        "do not prune; look at the disk under it; put damaged files back from a copy, or back the VMs up again";
+    let advice = "look at the disk under it; back the VMs up again, which stores anew what their disks still hold, or put \
+                  damaged files back from a copy; then verify again";
     Err(Failure::new("FS-REPO-DAMAGE", text, advice).with(Exit::Mismatch))
+}
+
+/// Notes what was found, or that nothing is damaged any more. Answers why that could not be done.
+fn keep_found(at: &RepoAt, verified: &Verified) -> Result<Option<String>, Failure> {
+    // Whoever writes has the lock; a verification of a copy that cannot be written to is good for its answer alone.
+    let kept = Repository::open(&at.path, &keys::unlock(&at.unlock)?)
+        .and_then(|repository| repository.keep_found(&verified.found));
+    Ok(kept.err().map(|error| error.to_string()))
 }
 
 fn tell(verified: &Verified) {
     let read = bytes(ByteCount(verified.bytes));
-    say(&format!("{} records of {} points proven, {read} read", verified.records, verified.points));
+    let (records, points) = (count(verified.records, "record"), count(verified.points, "point"));
+    say(&format!("{records} of {points} proven, {read} read"));
     verified.damage.iter().for_each(|one| say(&format!("  damaged: {}: {}", one.what, one.why)));
     verified.hurt.iter().for_each(|(point, why)| say(&format!("  hurt: point {point}: {why}")));
 }

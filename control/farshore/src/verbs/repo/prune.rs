@@ -3,7 +3,7 @@
 use super::{bytes, failed, open, open_to_read};
 use crate::cli::{Output, PruneWhich, RepoPruneArgs};
 use crate::failure::Failure;
-use crate::output::{hint, say, structured, table, time};
+use crate::output::{count, hint, say, structured, table, time};
 use farshore_format::v1::PointManifest;
 use farshore_repository::v1::{Pruned, Repository};
 use farshore_repository::{Error, Store};
@@ -81,8 +81,8 @@ fn tell(plan: &Plan, pruned: Option<&Pruned>, output: Output) -> Result<(), Fail
     table(&["", "point", "vm", "taken"], rows.collect());
     if let Some(Pruned { freed, marked, rewritten, .. }) = pruned {
         say(&format!(
-            "{} points dropped; {} put into the trash, which the next prune empties; {} written anew; {} freed",
-            plan.go.len(),
+            "{} dropped; {} put into the trash, which the next prune empties; {} written anew; {} freed",
+            count(plan.go.len() as u64, "point"),
             bytes(*marked),
             bytes(*rewritten),
             bytes(*freed)

@@ -4,7 +4,7 @@
 use super::{bytes, failed, open_to_read, spinner, threads};
 use crate::cli::{Output, RepoRestoreArgs};
 use crate::failure::{Exit, Failure};
-use crate::output::{say, structured, table};
+use crate::output::{count, say, structured, table};
 use farshore_format::v1::PointDisk;
 use farshore_repository::v1::{Repository, Restored, Stages};
 use farshore_repository::{Error, Store};
@@ -14,6 +14,13 @@ use std::fs::File;
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
+
+/// What became of the disks.
+#[derive(Default)]
+struct Outcome<'a> {
+    done: Vec<(&'a PointDisk, Restored)>,
+    wrong: Vec<(&'a PointDisk, Failure)>,
+}
 
 /// Runs the verb.
 pub(super) fn run(args: &RepoRestoreArgs, output: Output, quiet: bool) -> Result<(), Failure> {
@@ -33,22 +40,23 @@ pub(super) fn run(args: &RepoRestoreArgs, output: Output, quiet: bool) -> Result
     }
     std::fs::create_dir_all(&args.to).map_err(|error| Failure::io("make", &args.to, &error))?;
     let stages = Stages::default();
-    let (mut done, mut wrong): (Vec<(&PointDisk, Restored)>, Vec<Failure>) = (Vec::new(), Vec::new());
+    let mut outcome = Outcome::default();
     for (disk, target) in &disks {
         let spinner = spinner(&format!("restoring {}", disk.name), quiet);
-        let outcome = restore(&repository, (disk, target), (threads(args.threads), &stages));
+        let restored = restore(&repository, (disk, target), (threads(args.threads), &stages));
         spinner.finish_and_clear();
-        match outcome {
-            Ok(restored) => done.push((disk, restored)),
-            Err(failure) => wrong.push(failure),
+        match restored {
+            Ok(restored) => outcome.done.push((disk, restored)),
+            Err(failure) => outcome.wrong.push((disk, failure)),
         }
     }
-    tell((&id, &done), (begun.elapsed().as_secs_f64(), &stages), output)?;
-    let Some(first) = wrong.into_iter().next() else { return Ok(()) };
+    tell((&id, &outcome), (begun.elapsed().as_secs_f64(), &stages), output)?;
+    let Outcome { done, wrong } = outcome;
+    let Some((_, first)) = wrong.into_iter().next() else { return Ok(()) };
     if done.is_empty() {
         return Err(first);
     }
-    let text = format!("{} of {} disks were restored: {}", done.len(), disks.len(), first.message);
+    let text = format!("{} of {} were restored: {}", done.len(), count(disks.len() as u64, "disk"), first.message);
     Err(Failure { message: text, exit: Exit::Incomplete, ..first })
 }
 
@@ -80,7 +88,7 @@ fn restore(
 }
 
 fn tell(
-    (point, done): (&PointId, &[(&PointDisk, Restored)]),
+    (point, Outcome { done, wrong }): (&PointId, &Outcome<'_>),
     (seconds, stages): (f64, &Stages),
     output: Output,
 ) -> Result<(), Failure> {
@@ -90,15 +98,27 @@ fn tell(
             json!({ "name": disk.name.to_string(), "size": disk.size.0, "written": restored.written.0, "checksum": restored.checksum.to_string() })
         })
         .collect();
-    let shown =
-        json!({ "point": point.to_string(), "disks": disks, "seconds": seconds, "bottleneck": stages.bottleneck() });
+    let failed: Vec<Value> = wrong
+        .iter()
+        .map(|(disk, failure)| json!({ "name": disk.name.to_string(), "code": failure.code, "why": failure.message }))
+        .collect();
+    let shown = json!({
+        "point": point.to_string(),
+        "disks": disks,
+        "failed": failed,
+        "seconds": seconds,
+        "bottleneck": stages.bottleneck(),
+    });
     if structured(output, &shown)? {
         return Ok(());
     }
     let row = |(disk, restored): &(&PointDisk, Restored)| {
         vec![disk.name.to_string(), bytes(disk.size), bytes(restored.written), restored.checksum.to_string()]
     };
-    table(&["disk", "size", "written", "BLAKE3"], done.iter().map(row).collect());
-    say(&format!("point {point}: {} disks restored and proven in {seconds:.1} s", done.len()));
+    if !done.is_empty() {
+        table(&["disk", "size", "written", "BLAKE3"], done.iter().map(row).collect());
+        say(&format!("point {point}: {} restored and proven in {seconds:.1} s", count(done.len() as u64, "disk")));
+    }
+    wrong.iter().for_each(|(disk, failure)| say(&format!("  failed: disk {}: {}", disk.name, failure.message)));
     Ok(())
 }

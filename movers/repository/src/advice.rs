@@ -1,0 +1,138 @@
+//! The stable code of each error, what to do about it, and whether the same may succeed later.
+
+use crate::error::{Error, Store};
+use farshore_schemas::messages::agent::Failure;
+
+impl Error {
+    /// Of what is met before a store is open, and of the disks that it reads and writes.
+    fn opening_parts(&self) -> (Store, &'static str, &'static str, bool) {
+        let (code, advice) = if matches!(self, Error::Key { .. }) {
+            ("KEY", "give the passphrase of one of its key slots; without one its content cannot be read by anybody")
+        } else if matches!(self, Error::NotHere { .. }) {
+            ("NOT-HERE", "look at the path, or make one with farshore repo init")
+        } else if matches!(self, Error::NoSlot { .. }) {
+            ("NO-SLOT", "choose one that farshore repo key list shows")
+        } else if matches!(self, Error::LastSlot { .. }) {
+            ("LAST-SLOT", "add another slot with farshore repo key add, and give its passphrase here")
+        } else if matches!(self, Error::NoKey { .. }) {
+            ("NO-KEY", "a repository is encrypted when it is made, or never: make another with a passphrase")
+        } else if matches!(self, Error::Already { .. }) {
+            ("ALREADY", "use it as it is, or make the new one in an empty folder; farshore repo stats tells what it is")
+        } else if matches!(self, Error::NotADisk { .. }) {
+            ("NOT-A-DISK", "name an image file or a block device")
+        } else {
+            return (Store::Repository, "DISK", "look at the disk and its rights, then try again", true);
+        };
+        (Store::Repository, code, advice, false)
+    }
+
+    /// Of what is met while a replica's point is made.
+    fn replica_parts(&self) -> (Store, &'static str, &'static str, bool) {
+        let (code, advice, transient) = if matches!(self, Error::PointSealed { .. }) {
+            ("POINT-SEALED", "seal it again for its answer, or begin another point", false)
+        } else if matches!(self, Error::NotBegun { .. }) {
+            ("NOT-BEGUN", "begin the point first", true)
+        } else if matches!(self, Error::DiskBusy { .. }) {
+            ("DISK-BUSY", "wait until the other transfer of this disk has ended", true)
+        } else {
+            ("BAD-BLOCK", "the sender has another size for this disk: begin the point again", false)
+        };
+        (Store::Replica, code, advice, transient)
+    }
+
+    fn parts(&self) -> (Store, &'static str, &'static str, bool) {
+        use Store::{Replica, Repository};
+        match self {
+            Error::Io { store, .. } => (*store, "IO", "look at the disk and the folder's rights, then try again", true),
+            Error::Full { store, .. } => (
+                *store,
+                "FULL",
+                "free space on that disk or lower retention; existing points are intact; then run it again",
+                true,
+            ),
+            Error::Sync { store, .. } => (
+                *store,
+                "SYNC",
+                "check the disk (kernel log, SMART), then restart the agent, which opens the store again",
+                false,
+            ),
+            Error::Locked { store, .. } => (*store, "LOCKED", "stop the other agent that uses this folder", true),
+            Error::Newer { store, .. } => {
+                (*store, "NEWER", "use a farshore at least as new as the one that wrote it", false)
+            }
+            Error::Owner { .. } => {
+                (Repository, "OWNER", "use an empty folder, or adopt this one if its old owner is gone for good", false)
+            }
+            Error::Key { .. }
+            | Error::NotHere { .. }
+            | Error::NoSlot { .. }
+            | Error::LastSlot { .. }
+            | Error::NoKey { .. }
+            | Error::Already { .. }
+            | Error::NotADisk { .. }
+            | Error::Disk { .. } => self.opening_parts(),
+            Error::Foreign { store, .. } => (*store, "FOREIGN", "use an empty folder", false),
+            Error::Position { .. } => (
+                Repository,
+                "POSITION",
+                "the owner's log is older than the folder: recover the newest log, or adopt the folder",
+                false,
+            ),
+            Error::BadChunk(_) => {
+                (Repository, "BAD-CHUNK", "send it again; if it stays, check the memory of the source mover", true)
+            }
+            Error::NoChunk { .. } => {
+                (Repository, "NO-CHUNK", "verify the point; the next backup stores the chunk again", false)
+            }
+            Error::Incomplete { .. } => {
+                (Repository, "INCOMPLETE", "run the backup again: it sends what is missing", true)
+            }
+            Error::PointDiffers { store, .. } => {
+                (*store, "POINT-DIFFERS", "give the new point a name of its own", false)
+            }
+            Error::NoPoint { store, .. } => (*store, "NO-POINT", "choose a point that is listed", false),
+            Error::NoDisk { .. } => (Repository, "NO-DISK", "choose a disk that the point lists", false),
+            Error::Damage { store, .. } => (
+                *store,
+                "DAMAGE",
+                "do not prune; verify every point, restore the file from a copy or make a new full",
+                false,
+            ),
+            Error::Unfinished { .. } => (Replica, "UNFINISHED", "roll the unfinished point back first", true),
+            Error::PointSealed { .. } | Error::NotBegun { .. } | Error::DiskBusy { .. } | Error::BadBlock { .. } => {
+                self.replica_parts()
+            }
+            Error::Proof { .. } => (Replica, "PROOF", "roll the point back and send it with a full compare", true),
+        }
+    }
+
+    /// The stable code.
+    pub fn code(&self) -> String {
+        let (store, code, _, _) = self.parts();
+        match store {
+            Store::Repository => format!("FS-REPO-{code}"),
+            Store::Replica => format!("FS-STORE-{code}"),
+        }
+    }
+
+    /// What to do about it.
+    pub fn advice(&self) -> &'static str {
+        self.parts().2
+    }
+
+    /// Whether the same may succeed later without anyone mending anything but the world around it.
+    pub fn transient(&self) -> bool {
+        self.parts().3
+    }
+}
+
+impl From<&Error> for Failure {
+    fn from(error: &Error) -> Failure {
+        Failure {
+            code: error.code(),
+            message: error.to_string(),
+            advice: error.advice().to_owned(),
+            transient: error.transient(),
+        }
+    }
+}
