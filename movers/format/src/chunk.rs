@@ -139,7 +139,7 @@ pub fn decode_chunk(id: ChunkId, bytes: &[u8]) -> Result<Vec<u8>, ChunkError> {
 /// Decompresses to exactly `length` bytes, or not at all.
 pub(crate) fn unpack(packed: &[u8], length: usize) -> Option<Vec<u8>> {
     let reader = zstd::stream::read::Decoder::with_buffer(packed).ok()?;
-    let mut content = Vec::with_capacity(length.min(1 << 20));
+    let mut content = Vec::with_capacity(length.min(256 << 10));
     // One byte more than claimed is asked for, so that a longer content is noticed and never produced in full.
     reader.take(length as u64 + 1).read_to_end(&mut content).ok()?;
     (content.len() == length).then_some(content)

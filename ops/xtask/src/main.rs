@@ -5,6 +5,7 @@ mod bench_data;
 mod bench_decide;
 mod bench_log;
 mod crash;
+mod fuzz;
 mod tidy;
 
 use clap::{Parser, Subcommand};
@@ -46,6 +47,18 @@ enum Verb {
         #[arg(long)]
         program: Option<PathBuf>,
     },
+    /// Feeds every decoder what nobody would write, and checks that none panics, hangs or takes too much memory.
+    Fuzz {
+        /// How often each target is run.
+        #[arg(long, default_value_t = 1_000_000)]
+        executions: u64,
+        /// Only these targets.
+        #[arg(long, value_delimiter = ',')]
+        targets: Vec<String>,
+        /// Which choices are made.
+        #[arg(long, default_value_t = 1)]
+        seed: u32,
+    },
 }
 
 #[derive(Debug, Subcommand)]
@@ -84,6 +97,7 @@ fn main() -> ExitCode {
             print(data(&bench_data::Plan { size_mib, folder, runs, peers, program }))
         }
         Verb::Crash { kills, nats, seed, program } => crash(&crash::Plan { kills, nats, seed, program }),
+        Verb::Fuzz { executions, targets, seed } => fuzz(&fuzz::Plan { executions, targets, seed }),
     }
 }
 
@@ -104,6 +118,16 @@ fn crash(plan: &crash::Plan) -> ExitCode {
             if report.violations == 0 { told } else { ExitCode::FAILURE }
         }
         Err(wrong) => print(Err(wrong)),
+    }
+}
+
+fn fuzz(plan: &fuzz::Plan) -> ExitCode {
+    match fuzz::run(plan) {
+        Ok(outcomes) => {
+            let told = print(serde_json::to_string_pretty(&outcomes).map_err(Into::into));
+            if outcomes.iter().all(fuzz::Outcome::is_clean) { told } else { ExitCode::FAILURE }
+        }
+        Err(wrong) => print(Err(wrong.into())),
     }
 }
 
