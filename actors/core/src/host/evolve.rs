@@ -1,4 +1,4 @@
-use super::{Defined, Holder, KeptDown, Question, Read, ReadStatus, Right, State, Why};
+use super::{Defined, Holder, KeptDown, ListingFailed, Question, Read, ReadStatus, Right, State, Why};
 use crate::orders::{Link, Orders};
 use farshore_schemas::ids::{Address, VmName, VmRef};
 use farshore_schemas::messages::Epoch;
@@ -32,6 +32,8 @@ fn fresh(spec: &HostSpec, next_order: u64, rights: BTreeMap<VmRef, Right>) -> De
         orders: Orders::from_ordinal(next_order),
         inventory: BTreeMap::new(),
         revision: 0,
+        listed: None,
+        listing_failed: None,
         pages: BTreeMap::new(),
         discovery_due: None,
         returning: false,
@@ -49,6 +51,9 @@ fn fold_defined(host: &mut Defined, event: &Event) {
         Event::Defined { spec } => {
             if host.spec.mover != spec.mover {
                 host.link = Link::default();
+            }
+            if (&host.spec.mover, &host.spec.driver) != (&spec.mover, &spec.driver) {
+                host.listing_failed = None; // What failed was another folder.
             }
             host.spec = spec.clone();
         }
@@ -71,6 +76,7 @@ fn fold_defined(host: &mut Defined, event: &Event) {
         | Event::PageListed { .. }
         | Event::InventoryChanged { .. }
         | Event::InventoryConfirmed { .. }
+        | Event::ListingFailed { .. }
         | Event::VmMade { .. } => fold_inventory(host, event),
         Event::ReadBegan { .. }
         | Event::ReadReady { .. }
@@ -113,7 +119,7 @@ fn fold_inventory(host: &mut Defined, event: &Event) {
     if let Event::PageListed { ordinal: _, vms } = event {
         host.pages.extend(vms.iter().map(|facts| (facts.vm.clone(), facts.clone())));
     }
-    if let Event::InventoryChanged { revision, changed, gone } = event {
+    if let Event::InventoryChanged { revision, changed, gone, at } = event {
         let pages = std::mem::take(&mut host.pages);
         host.inventory.extend(pages);
         host.inventory.extend(changed.iter().map(|facts| (facts.vm.clone(), facts.clone())));
@@ -123,15 +129,25 @@ fn fold_inventory(host: &mut Defined, event: &Event) {
             host.kept_down.remove(vm);
         }
         host.revision = *revision;
-        host.returning = false;
+        complete(host, *at);
     }
-    if let Event::InventoryConfirmed { revision: _ } = event {
+    if let Event::InventoryConfirmed { revision: _, at } = event {
         host.pages.clear();
-        host.returning = false;
+        complete(host, *at);
+    }
+    if let Event::ListingFailed { failure, at } = event {
+        host.listing_failed = Some(ListingFailed { failure: failure.clone(), at: *at });
     }
     if let Event::VmMade { facts } = event {
         host.inventory.insert(facts.vm.clone(), facts.clone());
     }
+}
+
+/// A listing was complete.
+fn complete(host: &mut Defined, at: Timestamp) {
+    host.returning = false;
+    host.listed = Some(at);
+    host.listing_failed = None;
 }
 
 fn set_read(host: &mut Defined, vm: &VmName, reader: &Address, to: impl FnOnce(&ReadStatus) -> ReadStatus) {

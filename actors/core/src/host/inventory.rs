@@ -8,6 +8,7 @@ use farshore_schemas::ids::{Address, Kind, VmName};
 use farshore_schemas::messages::agent::{Outcome, TaskSpec};
 use farshore_schemas::messages::host::{Event, VmFacts, Work};
 use farshore_schemas::messages::{Message, session};
+use farshore_schemas::units::Timestamp;
 use std::collections::BTreeMap;
 
 /// Whether a listing is under way.
@@ -70,7 +71,8 @@ pub(super) fn list(host: &Defined, vms: &[VmName], context: &Context) -> Result<
 pub(super) fn page(host: &Defined, ordinal: u64, outcome: &Outcome, draft: &mut HostDraft<'_>, context: &Context) {
     let Outcome::Inventory { vms, last } = outcome else {
         let failure = failure_of(outcome).unwrap_or_else(|| unexpected_outcome("a listing of VMs"));
-        draft.event(Event::OrderEnded { ordinal, failure: Some(failure) });
+        draft.event(Event::OrderEnded { ordinal, failure: Some(failure.clone()) });
+        draft.event(Event::ListingFailed { failure, at: context.now });
         let soon = RETRY_AFTER.min(host.discovery_every());
         draft.event(Event::DiscoveryDue { next: context.now.after(soon) });
         return;
@@ -83,22 +85,22 @@ pub(super) fn page(host: &Defined, ordinal: u64, outcome: &Outcome, draft: &mut 
     listed.extend(vms.iter().map(|facts| (&facts.vm, facts)));
     let found_down = found_down(host, &listed);
     draft.event(Event::OrderEnded { ordinal, failure: None });
-    draft.event(difference(host, &listed, vms));
+    draft.event(difference(host, &listed, vms, context.now));
     for (vm, asked) in found_down {
         question::found_down(&vm, asked, draft, context);
     }
 }
 
 /// What a complete listing changes. Pages before the last are in the state, so the event repeats none of them.
-fn difference(host: &Defined, listed: &BTreeMap<&VmName, &VmFacts>, last: &[VmFacts]) -> Event {
+fn difference(host: &Defined, listed: &BTreeMap<&VmName, &VmFacts>, last: &[VmFacts], at: Timestamp) -> Event {
     let differs = |facts: &VmFacts| host.inventory.get(&facts.vm) != Some(facts);
     let gone: Vec<VmName> = host.inventory.keys().filter(|vm| !listed.contains_key(vm)).cloned().collect();
     let changed = listed.values().any(|facts| differs(facts)) || !gone.is_empty();
     if !changed && host.revision > 0 {
-        return Event::InventoryConfirmed { revision: host.revision };
+        return Event::InventoryConfirmed { revision: host.revision, at };
     }
     let changed = last.iter().filter(|facts| differs(facts)).cloned().collect();
-    Event::InventoryChanged { revision: host.revision + 1, changed, gone }
+    Event::InventoryChanged { revision: host.revision + 1, changed, gone, at }
 }
 
 /// Protected guests that ran, and that the first listing after a return shows as down although nobody stops them.

@@ -10,6 +10,8 @@
 mod decide;
 mod evolve;
 mod inventory;
+#[cfg(test)]
+mod listing_tests;
 mod power;
 mod question;
 #[cfg(test)]
@@ -31,6 +33,7 @@ pub use rejection::Rejection;
 use crate::decider::{Context, Decider, Decision, Input};
 use crate::orders::{Link, Orders};
 use farshore_schemas::ids::{Address, Kind, Name, Seq, VmName, VmRef};
+use farshore_schemas::messages::agent::Failure;
 use farshore_schemas::messages::host::{Command, Event, HostSpec, VmFacts, Work};
 use farshore_schemas::messages::{Epoch, Message};
 use farshore_schemas::units::{Millis, Timestamp};
@@ -78,6 +81,10 @@ pub struct Defined {
     pub inventory: BTreeMap<VmName, VmFacts>,
     /// Grows with each listing that found something changed; 0 until a first one was complete.
     pub revision: u64,
+    /// When a listing was last complete.
+    pub listed: Option<Timestamp>,
+    /// Why the last listing failed; none once one was complete, or the host is another folder.
+    pub listing_failed: Option<ListingFailed>,
     /// Pages of a listing that is not complete.
     pub pages: BTreeMap<VmName, VmFacts>,
     /// When VMs are listed next.
@@ -95,6 +102,15 @@ pub struct Defined {
     /// The highest epoch known per VM, by its origin.
     #[serde(with = "crate::pairs")]
     pub rights: BTreeMap<VmRef, Right>,
+}
+
+/// A listing that failed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ListingFailed {
+    /// Why, and what to do.
+    pub failure: Failure,
+    /// When it was heard.
+    pub at: Timestamp,
 }
 
 /// Who may run a VM, asked of its replicas.

@@ -1,12 +1,12 @@
 //! Fixtures, the table of every state and input, definition, discovery. Reads, rights and power are beside this file.
 
 use super::rights_tests::agent_epochs;
-use super::{DISCOVERY_EVERY, Defined, Host, RETRY_AFTER, State};
+use super::{Defined, Host, State};
 use crate::decider::Input;
 use crate::testing::*;
 use farshore_schemas::ids::{Seq, TaskId, VmRef};
 use farshore_schemas::messages::agent::{self, DiskFacts, Failure, Order, Outcome, TaskSpec};
-use farshore_schemas::messages::host::{Command, Driver, Event, HostSpec, VmFacts};
+use farshore_schemas::messages::host::{Command, Driver, HostSpec, VmFacts};
 use farshore_schemas::messages::{Epoch, Message, Override, mover, replica, session};
 use farshore_schemas::units::{ByteCount, Millis, Timestamp};
 
@@ -334,61 +334,6 @@ fn a_new_incarnation_gets_open_orders_again_after_the_epochs_and_the_same_one_no
 fn an_order_from_before_the_agents_coming_is_sent_with_it() {
     let given = defined().from(OPS).when(Command::Discover).sent(&[]);
     given.from(MOVER).when(ready(1)).sent(&[(AGENT, serve(Vec::new())), (AGENT, discover(0))]);
-}
-
-#[test]
-fn vms_are_listed_every_four_hours_unless_the_definition_says_otherwise() {
-    let given = listed();
-    let ordinal = next(&given);
-    assert_eq!(state(&given).discovery_due, Some(given.context.now.after(DISCOVERY_EVERY)));
-    let given = wake_when_due(given);
-    assert_eq!(next(&given), ordinal + 1);
-    // One that is still under way stands for the next, and time goes on.
-    let given = wake_when_due(given);
-    assert_eq!(next(&given), ordinal + 1);
-    let hourly = HostSpec { discovery_every: Millis::from_mins(60), ..spec("/vms") };
-    let given = given.when_from(OPS, Command::Define(hourly));
-    let given = wake_when_due(given);
-    assert_eq!(state(&given).discovery_due, Some(given.context.now.after(Millis::from_mins(60))));
-}
-
-#[test]
-fn a_listing_that_fails_is_tried_again_soon() {
-    let given = served().when_from(AGENT, ended(0, failed()));
-    assert_eq!(state(&given).discovery_due, Some(given.context.now.after(RETRY_AFTER)));
-}
-
-#[test]
-fn the_revision_grows_only_when_something_changed() {
-    let again = listed().when_from(OPS, Command::Discover);
-    let same = again.clone().from(AGENT).when(ended(1, inventory(&[facts("web", true), facts("db", false)], true)));
-    assert_eq!(same.decision().events[1], Event::InventoryConfirmed { revision: 1 });
-    let less = again.from(AGENT).when(ended(1, inventory(&[facts("web", true), facts("new", false)], true)));
-    let changed = Event::InventoryChanged { revision: 2, changed: vec![facts("new", false)], gone: vec![vm("db")] };
-    assert_eq!(less.decision().events[1], changed);
-    let names: Vec<String> = state(&less.accepted()).inventory.keys().map(ToString::to_string).collect();
-    assert_eq!(names, ["new", "web"]);
-}
-
-#[test]
-fn a_host_without_vms_counts_as_listed() {
-    let empty = served().when_from(AGENT, ended(0, inventory(&[], true)));
-    let told = session::Command::VmsListed { mover: name("m1"), vms: Vec::new() };
-    empty.from(S1).when(Command::ListVms { vms: Vec::new() }).sent(&[(S1, Message::Session(told))]);
-}
-
-#[test]
-fn a_paged_listing_counts_only_after_its_last_page() {
-    let given = listed().when_from(OPS, Command::Discover);
-    let first = given.when_from(AGENT, ended(1, inventory(&[facts("a", false)], false)));
-    assert_eq!(state(&first).inventory.len(), 2, "nothing came and nothing went yet");
-    let last = first.clone().when_from(AGENT, ended(1, inventory(&[facts("web", true)], true)));
-    let names: Vec<String> = state(&last).inventory.keys().map(ToString::to_string).collect();
-    assert_eq!(names, ["a", "web"]);
-    // One that breaks off changes nothing, and its pages are not mixed with the next listing's.
-    let broken = first.when_from(AGENT, ended(1, failed())).when_from(OPS, Command::Discover);
-    let next_one = broken.when_from(AGENT, ended(2, inventory(&[facts("web", true), facts("db", false)], true)));
-    assert_eq!((state(&next_one).inventory.len(), state(&next_one).revision), (2, 1));
 }
 
 #[test]
