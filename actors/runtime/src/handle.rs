@@ -2,8 +2,9 @@
 
 use farshore_kernel::entity::Memory;
 use farshore_schemas::envelope::Wire;
-use farshore_schemas::ids::{Digest, EntityId, Kind, Lineage, Seq, SiteName};
+use farshore_schemas::ids::{Digest, EntityId, Kind, Lineage, Name, Seq, SiteName};
 use farshore_schemas::messages::{Message, Refusal};
+use farshore_schemas::units::Timestamp;
 use serde::{Deserialize, Serialize};
 use tokio::sync::{broadcast, mpsc, oneshot};
 
@@ -59,8 +60,21 @@ pub struct Status {
     pub halted: Option<String>,
     /// Things that an operator should look at, newest last: forks, panics, refused senders.
     pub alarms: Vec<String>,
+    /// Agents of this site that were heard since this control started.
+    pub agents: Vec<AgentHeard>,
     /// Counters since the start.
     pub counters: Counters,
+}
+
+/// An agent of this site that was heard. Not kept over a restart of the control.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct AgentHeard {
+    /// The agent: the name of its mover.
+    pub agent: Name,
+    /// When it was last heard.
+    pub heard: Timestamp,
+    /// Whether that was so lately that it is taken to be there: agents are asked every 5 s, and are gone after 15 s.
+    pub there: bool,
 }
 
 /// Counters since the start.

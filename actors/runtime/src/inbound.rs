@@ -1,6 +1,7 @@
 //! What comes in over the bus: messages for this site's actors, acks for what it sent, probes and progress. Who may speak is
 //! checked here; what is said is the actors' business.
 
+use crate::presence;
 use crate::shared::{EntityRef, Shared, SharedRef};
 use farshore_bus::{Bus, BusError, Subscription};
 use farshore_kernel::sequencer::{AckVerdict, is_actor};
@@ -49,7 +50,10 @@ fn hear(this: &SharedRef, wire: Wire) {
             // Not in the head of the match: the borrow would last as long as its arms, which borrow again.
             let may = may_speak(&this.borrow(), &envelope);
             match may {
-                Ok(()) => Shared::route(this, *envelope),
+                Ok(()) => {
+                    presence::spoke(&mut this.borrow_mut(), &envelope.channel);
+                    Shared::route(this, *envelope);
+                }
                 Err(why) => refuse_sender(&mut this.borrow_mut(), &envelope, why),
             }
         }
@@ -97,6 +101,9 @@ fn refuse_sender(shared: &mut Shared, envelope: &Envelope, why: &str) {
 }
 
 fn hear_ack(shared: &mut Shared, channel: &Channel, receiver: &Address, number: u64) {
+    if *channel == shared.sequencer.channel() {
+        presence::acked(shared, receiver);
+    }
     let now = shared.now();
     match shared.sequencer.hear_ack(channel, receiver, number, now) {
         AckVerdict::Advanced | AckVerdict::Known => shared.publish_due(),

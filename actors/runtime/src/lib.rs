@@ -12,6 +12,7 @@ pub mod handle;
 mod inbound;
 pub mod log_port;
 pub mod ports;
+mod presence;
 mod release;
 mod shared;
 mod start;

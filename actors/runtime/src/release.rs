@@ -1,6 +1,7 @@
 //! What follows when frames are durable: answers, acks, notices, messages on the bus, the view.
 
 use crate::log_port::LogFailure;
+use crate::presence;
 use crate::shared::{Shared, SharedRef, Waiting};
 use farshore_schemas::envelope::{Channel, Wire};
 use farshore_schemas::ids::{Address, Seq};
@@ -76,6 +77,7 @@ pub(crate) async fn tick(this: SharedRef) {
         let mut shared = this.borrow_mut();
         shared.take_view_batch();
         release(&mut shared);
+        presence::ask(&mut shared);
     }
 }
 

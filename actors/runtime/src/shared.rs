@@ -90,6 +90,8 @@ pub(crate) struct Shared {
     pub(crate) hand_over_again: BTreeSet<EntityId>,
     /// Sites whose clock is too far ahead to be merged.
     pub(crate) ahead: BTreeSet<SiteName>,
+    /// Which agents of this site are there.
+    pub(crate) presence: crate::presence::Presence,
     /// Why nothing is decided, answered or sent any more.
     pub(crate) halted: Option<String>,
     /// A shutdown has begun: nothing more is decided, what was decided is still made durable and released.

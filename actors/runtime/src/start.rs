@@ -152,6 +152,7 @@ fn share(options: &Options, opened: Opened, handle: &ControlHandle) -> (SharedRe
         peers: BTreeSet::new(),
         hand_over_again: BTreeSet::new(),
         ahead: BTreeSet::new(),
+        presence: crate::presence::Presence::default(),
         halted: None,
         stopping: false,
         rebuilding: 0,
@@ -276,6 +277,7 @@ fn status(shared: &Shared) -> Status {
         bus_up: shared.bus.connected().borrow().up,
         halted: shared.halted.clone(),
         alarms: shared.alarms.iter().cloned().collect(),
+        agents: shared.presence.agents(shared.now()),
         counters: shared.counters,
     }
 }

@@ -53,7 +53,7 @@ async fn a_message_leaves_when_its_frame_is_durable_and_again_until_it_is_acked(
     rig.log.hold();
     rig.say(&hello(1));
     rig.log.queued(1).await;
-    assert!(agent.try_next().is_none());
+    nothing_delivered(&mut agent);
     rig.log.release();
     let welcome = delivered(&mut agent).await;
     assert_eq!(welcome.number, 1);

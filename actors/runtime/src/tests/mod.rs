@@ -4,6 +4,7 @@ mod answers;
 mod channels;
 mod endings;
 mod panics;
+mod presence;
 
 use crate::handle::{ControlHandle, Status};
 use crate::log_port::{EventLog, LogFailure, NewFrame, OnDurable};
@@ -299,6 +300,15 @@ pub(super) async fn acked(subscription: &mut Subscription) -> u64 {
         other @ (Wire::Deliver(_) | Wire::Probe { .. } | Wire::Fork { .. } | Wire::Progress { .. }) => {
             panic!("{other:?}")
         }
+    }
+}
+
+/// Nothing but questions whether anybody is there has come so far.
+#[track_caller]
+pub(super) fn nothing_delivered(subscription: &mut Subscription) {
+    while let Some(message) = subscription.try_next() {
+        let wire = farshore_bus::decode_wire(&message.payload).unwrap();
+        assert!(matches!(wire, Wire::Probe { .. }), "{wire:?}");
     }
 }
 
