@@ -1,6 +1,8 @@
 //! The HTTP API of one site (`/api/v1`, loopback, token), its probes and metrics, and the resources that operators write.
 
-mod folders;
+mod answers;
+pub mod condition;
+pub mod folders;
 pub mod guard;
 pub mod json;
 pub mod metrics;
@@ -8,3 +10,4 @@ pub mod operator;
 mod progress;
 pub mod resources;
 pub mod server;
+mod yaml_error;

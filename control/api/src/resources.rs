@@ -2,6 +2,7 @@
 //! commands that define things; unknown fields, wrong types and duplicate names are refused with line and column. Used by the
 //! command line (to refuse early) and by the API (which trusts nobody).
 
+use crate::yaml_error;
 use farshore_schemas::ids::{EntityId, Kind, Name, SiteName, VmName};
 use farshore_schemas::messages::Message;
 use farshore_schemas::messages::host::{self, Driver, HostSpec};
@@ -63,7 +64,7 @@ pub fn parse(text: &str) -> Result<Vec<Resource>, YamlError> {
     }
     let documents: Vec<Document> = serde_saphyr::from_multiple(text).map_err(|error| {
         let (line, column) = error.location().map_or((1, 1), |at| (at.line(), at.column()));
-        YamlError { code: "SYNTAX", line, column, message: first_line(&error.to_string()) }
+        YamlError { code: "SYNTAX", line, column, message: yaml_error::said(&error) }
     })?;
     if documents.is_empty() || documents.len() > MAX_DOCUMENTS {
         let message = format!("there are {} documents, 1 to {MAX_DOCUMENTS} are expected", documents.len());
@@ -97,18 +98,6 @@ const fn order(kind: Kind) -> u8 {
         Kind::Plan => 5,
         Kind::Broker | Kind::Session | Kind::Replica | Kind::Agent | Kind::Api => 6,
     }
-}
-
-/// The parser adds a picture of the place below its first line; the command line draws its own.
-fn first_line(text: &str) -> String {
-    let line = text.lines().find(|line| !line.trim().is_empty()).unwrap_or("it is not YAML");
-    let said = line.trim_start_matches("error: ");
-    // It begins with the place, which is told apart.
-    let place = said.strip_prefix("line ").and_then(|rest| rest.split_once(": "));
-    place
-        .filter(|(place, _)| !place.contains(char::is_alphabetic) || place.contains("column"))
-        .map_or(said, |(_, rest)| rest)
-        .to_owned()
 }
 
 struct Document {

@@ -1,12 +1,17 @@
 //! The HTTP server of one site, on loopback. Verbs that change things go to actors as commands and are answered when their
 //! frame is durable; everything else reads memories.
 
+pub use crate::answers::ApiError;
+
+use crate::answers::{bad_body, error, in_json, no_answer, not_found};
+use crate::condition::Condition;
 use crate::guard::{Guard, TurnedAway};
 use crate::json::from_msgpack;
 use crate::metrics::Metrics;
-use crate::{folders, operator, progress, resources};
+use crate::{condition, folders, operator, progress, resources};
 use actix_web::body::BoxBody;
 use actix_web::dev::{ServerHandle, ServiceRequest, ServiceResponse};
+use actix_web::error::{InternalError, JsonPayloadError};
 use actix_web::middleware::{Next, from_fn};
 use actix_web::{App, HttpRequest, HttpResponse, HttpServer, web};
 use farshore_kernel::entity::Memory;
@@ -20,17 +25,6 @@ use std::path::{Path, PathBuf};
 /// Bytes of a request's body.
 const MAX_BODY: usize = resources::MAX_BYTES + 1024;
 
-/// An error as the API and the command line give it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ApiError {
-    /// A stable code.
-    pub code: String,
-    /// What happened, to what, and why.
-    pub message: String,
-    /// What to do.
-    pub advice: String,
-}
-
 /// What came of one resource or command.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Applied {
@@ -40,6 +34,9 @@ pub struct Applied {
     pub seq: u64,
     /// Why not, if it was refused.
     pub refused: Option<ApiError>,
+    /// What is waited for before what was asked is done, if that is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub note: Option<String>,
 }
 
 /// Why the server cannot start.
@@ -81,16 +78,24 @@ impl Server {
     }
 }
 
-/// Starts the server on loopback; port 0 takes any that is free. Must be called inside a tokio runtime. `data` is the
-/// site's data folder, which no host may have.
+/// Takes a port of loopback; 0 for any that is free. Nothing is answered there before [`serve`].
+///
+/// # Errors
+/// [`ServeError::Port`].
+pub fn listen(port: u16) -> Result<TcpListener, ServeError> {
+    let wanted = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+    TcpListener::bind(wanted).map_err(|error| ServeError::Port { address: wanted, why: error.to_string() })
+}
+
+/// Starts the server. Must be called inside a tokio runtime. `data` is the site's data folder, which no host may have.
 ///
 /// # Errors
 /// [`ServeError`].
-pub fn serve(control: ControlHandle, port: u16, token: &str, data: &Path) -> Result<Server, ServeError> {
-    let wanted = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
-    let taken = |error: std::io::Error| ServeError::Port { address: wanted, why: error.to_string() };
-    let listener = TcpListener::bind(wanted).map_err(taken)?;
-    let address = listener.local_addr().map_err(taken)?;
+pub fn serve(control: ControlHandle, listener: TcpListener, token: &str, data: &Path) -> Result<Server, ServeError> {
+    let nowhere = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+    let address =
+        listener.local_addr().map_err(|error| ServeError::Port { address: nowhere, why: error.to_string() })?;
+    let taken = |error: std::io::Error| ServeError::Port { address, why: error.to_string() };
     let guard = Guard::new(token, address.port());
     let shared = web::Data::new(Shared { control, metrics: Metrics::new()?, data: data.to_owned() });
     let server = HttpServer::new(move || {
@@ -98,9 +103,7 @@ pub fn serve(control: ControlHandle, port: u16, token: &str, data: &Path) -> Res
         App::new()
             .app_data(shared.clone())
             .app_data(web::PayloadConfig::new(MAX_BODY))
-            .app_data(
-                web::JsonConfig::default().limit(MAX_BODY).error_handler(|error, _| bad_request(&error.to_string())),
-            )
+            .app_data(web::JsonConfig::default().limit(MAX_BODY).error_handler(|error, _| not_json(error)))
             .route("/healthz", web::get().to(|| async { HttpResponse::Ok().body("ok\n") }))
             .route("/readyz", web::get().to(ready))
             .route("/version", web::get().to(|| async { HttpResponse::Ok().json(env!("CARGO_PKG_VERSION")) }))
@@ -138,7 +141,7 @@ async fn admit(
     next: Next<BoxBody>,
 ) -> Result<ServiceResponse<BoxBody>, actix_web::Error> {
     let response = match guard.check(&request) {
-        Ok(()) => return next.call(request).await,
+        Ok(()) => return Ok(in_json(next.call(request).await?, MAX_BODY)),
         Err(TurnedAway::Elsewhere) => HttpResponse::Forbidden().json(error(
             "FS-API-HOST",
             "the request names another host or comes from another origin",
@@ -153,28 +156,10 @@ async fn admit(
     Ok(request.into_response(response))
 }
 
-fn error(code: &str, message: &str, advice: &str) -> ApiError {
-    ApiError { code: code.to_owned(), message: message.to_owned(), advice: advice.to_owned() }
-}
-
-fn bad_request(why: &str) -> actix_web::Error {
-    let body = error(
-        "FS-API-BODY",
-        &format!("the request's body cannot be read: {why}"),
-        "send what docs/guides/api.md describes",
-    );
-    actix_web::error::InternalError::from_response(why.to_owned(), HttpResponse::BadRequest().json(body)).into()
-}
-
-fn no_answer(why: &NoAnswer) -> HttpResponse {
-    let body = |code: &str, advice: &str| error(code, &why.to_string(), advice);
-    match why {
-        NoAnswer::Stopped(_) => {
-            HttpResponse::ServiceUnavailable().json(body("FS-CONTROL-STOPPED", "look at `farshore status`"))
-        }
-        NoAnswer::Busy => HttpResponse::TooManyRequests().json(body("FS-CONTROL-BUSY", "try again in a moment")),
-        NoAnswer::NoActor(_) => HttpResponse::NotFound().json(body("FS-CONTROL-NO-ACTOR", "check the kind and name")),
-    }
+fn not_json(why: JsonPayloadError) -> actix_web::Error {
+    let too_large = matches!(why, JsonPayloadError::Overflow { .. } | JsonPayloadError::OverflowKnownLength { .. });
+    let answer = if too_large { HttpResponse::PayloadTooLarge().finish() } else { bad_body(&why.to_string()) };
+    InternalError::from_response(why, answer).into()
 }
 
 async fn ready(shared: web::Data<Shared>) -> HttpResponse {
@@ -200,8 +185,14 @@ async fn metrics(shared: web::Data<Shared>) -> HttpResponse {
 }
 
 async fn status(shared: web::Data<Shared>) -> HttpResponse {
-    match shared.control.status().await {
-        Ok(status) => HttpResponse::Ok().json(status),
+    let read = async {
+        let control = shared.control.status().await?;
+        let mut memories = shared.control.memories(Some(Kind::Mover)).await?;
+        memories.extend(shared.control.memories(Some(Kind::Host)).await?);
+        Ok::<_, NoAnswer>(Condition::of(control, &memories))
+    };
+    match read.await {
+        Ok(condition) => HttpResponse::Ok().json(condition),
         Err(why) => no_answer(&why),
     }
 }
@@ -249,13 +240,20 @@ async fn apply(shared: web::Data<Shared>, request: HttpRequest, body: web::Bytes
     HttpResponse::Ok().json(applied)
 }
 
-/// Refuses definitions of hosts whose folder another host or the site itself has.
+/// Refuses definitions of hosts and repositories whose folder another or the site itself has.
 async fn folders_free<'a>(
     shared: &Shared,
     wanted: impl Iterator<Item = (&'a EntityId, &'a Message)>,
 ) -> Result<(), Box<HttpResponse>> {
-    let hosts = shared.control.memories(Some(Kind::Host)).await.map_err(|why| Box::new(no_answer(&why)))?;
-    folders::check(wanted, folders::held(&hosts), &shared.data).map_err(|taken| {
+    let wanted: Vec<_> = wanted.filter(|(_, message)| folders::concerns(message)).collect();
+    if wanted.is_empty() {
+        return Ok(());
+    }
+    let mut memories = Vec::new();
+    for kind in [Kind::Host, Kind::Repository, Kind::Mover] {
+        memories.extend(shared.control.memories(Some(kind)).await.map_err(|why| Box::new(no_answer(&why)))?);
+    }
+    folders::check(wanted, folders::Held::of(&memories), &shared.data).map_err(|taken| {
         Box::new(HttpResponse::Conflict().json(error(taken.code(), &taken.to_string(), taken.advice())))
     })
 }
@@ -271,11 +269,12 @@ async fn send(shared: &Shared, request: &HttpRequest, id: &EntityId, message: Me
     let principal = header("x-farshore-operator").unwrap_or_else(|| "operator".to_owned());
     let answer = shared.control.command(id, message, &principal, header("traceparent")).await?;
     Ok(match answer {
-        Answer::Accepted { seq } => Applied { id: id.to_string(), seq: seq.0, refused: None },
+        Answer::Accepted { seq } => Applied { id: id.to_string(), seq: seq.0, refused: None, note: None },
         Answer::Rejected { seq, refusal } => Applied {
             id: id.to_string(),
             seq: seq.0,
             refused: Some(ApiError { code: refusal.code, message: refusal.message, advice: refusal.advice }),
+            note: None,
         },
     })
 }
@@ -318,14 +317,6 @@ async fn show(shared: web::Data<Shared>, path: web::Path<(String, String)>) -> H
         Ok(None) => not_found(&id),
         Err(why) => no_answer(&why),
     }
-}
-
-fn not_found(id: &EntityId) -> HttpResponse {
-    HttpResponse::NotFound().json(error(
-        "FS-API-NOT-FOUND",
-        &format!("there is no {id} at this site"),
-        "list what there is with `farshore get`",
-    ))
 }
 
 async fn delete(shared: web::Data<Shared>, request: HttpRequest, path: web::Path<(String, String)>) -> HttpResponse {
@@ -378,8 +369,14 @@ async fn command(
     if let Err(refused) = folders_free(&shared, std::iter::once((&id, &message))).await {
         return *refused;
     }
-    match send(&shared, &request, &id, message).await {
-        Ok(applied) => HttpResponse::Ok().json(applied),
-        Err(why) => no_answer(&why),
+    let starts = condition::starts(&message).cloned();
+    let mut applied = match send(&shared, &request, &id, message).await {
+        Ok(applied) => applied,
+        Err(why) => return no_answer(&why),
+    };
+    if let Some(vm) = starts.filter(|_| applied.refused.is_none()) {
+        let memory = shared.control.memory(&id).await;
+        applied.note = memory.ok().flatten().and_then(|memory| condition::waits(&memory, &vm));
     }
+    HttpResponse::Ok().json(applied)
 }

@@ -5,7 +5,7 @@ use crate::failure::{Exit, Failure};
 use crate::site::baseline;
 use crate::site::data::{ApiPlace, DataFolder};
 use crate::site::open;
-use farshore_api::server::{Server, serve};
+use farshore_api::server::{self, ServeError, Server, serve};
 use farshore_bus::{Announcement, Bus, LocalBus, NatsBus, NatsOptions, Service, SocketBus};
 use farshore_runtime::handle::{ControlHandle, FinalState};
 use farshore_runtime::ports::WallClock;
@@ -60,6 +60,8 @@ impl Control {
     /// Opens, folds and starts.
     pub(crate) async fn start(options: ControlOptions) -> Result<Control, Failure> {
         let ControlOptions { folder, site, bus, api_port, renew } = options;
+        // First of all: a port that somebody else has leaves no new folder behind.
+        let listener = server::listen(api_port).map_err(|error| port_failure(&error))?;
         folder.make()?;
         match folder.site()? {
             Some(known) if known != site => {
@@ -96,11 +98,11 @@ impl Control {
             None => (Vec::new(), false),
         };
         let handle = handle.map_err(|why| Failure::coded(&why, "see above, mend it and start again"))?;
-        let api = match serve(handle.clone(), api_port, &folder.token()?, &folder.path) {
+        let api = match serve(handle.clone(), listener, &folder.token()?, &folder.path) {
             Ok(api) => api,
             Err(error) => {
                 let _stopped = handle.shutdown().await;
-                return Err(Failure::coded(&error.to_string(), "choose another port with --api-port").with(Exit::Busy));
+                return Err(port_failure(&error));
             }
         };
         folder.announce_api(&ApiPlace { address: api.address.to_string(), pid: std::process::id() })?;
@@ -129,6 +131,10 @@ impl Control {
         written.map_err(|error| Failure::defect(&error))??;
         Ok(state)
     }
+}
+
+fn port_failure(error: &ServeError) -> Failure {
+    Failure::coded(&error.to_string(), "choose another port with --api-port").with(Exit::Busy)
 }
 
 /// Writes a baseline at the end, once the log's fold has come to the state that was in memory. Without one the next start takes

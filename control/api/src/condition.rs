@@ -1,0 +1,141 @@
+//! How a site is, as operators see it: how its control is, which movers are there, and what its actors know to be wrong or wait
+//! for. All of it is read from memories and from what the control hears; nothing is kept here.
+
+use farshore_core::{host, mover};
+use farshore_kernel::entity::Memory;
+use farshore_runtime::handle::{AgentHeard, Status};
+use farshore_schemas::codec;
+use farshore_schemas::ids::{Kind, Name, VmName};
+use farshore_schemas::messages::Message;
+use farshore_schemas::messages::host::{Command, Driver};
+use farshore_schemas::units::Timestamp;
+use serde::{Deserialize, Serialize};
+
+/// See the module.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Condition {
+    /// The control.
+    #[serde(flatten)]
+    pub control: Status,
+    /// Every mover that the site defines.
+    pub movers: Vec<MoverThere>,
+    /// What is wrong and mends itself only if somebody does something about it.
+    pub troubles: Vec<Trouble>,
+    /// VMs that are started once their replicas have said that they may run.
+    pub questions: Vec<Asked>,
+}
+
+/// Whether a mover's agent is there.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MoverThere {
+    /// The mover, and its agent.
+    pub mover: Name,
+    /// Whether its agent was heard lately.
+    pub connected: bool,
+    /// When it was last heard, or last came when this control has not heard it yet; none if it never came.
+    pub heard: Option<Timestamp>,
+    /// Hosts and repositories that wait for it when it is not there, as `host/NAME`.
+    pub serves: Vec<String>,
+}
+
+/// Something that is wrong.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Trouble {
+    /// With what, as `host/NAME`.
+    pub with: String,
+    /// Its folder.
+    pub folder: String,
+    /// Since when it is known.
+    pub at: Timestamp,
+    /// A stable code.
+    pub code: String,
+    /// What happened, and why.
+    pub message: String,
+    /// What to do.
+    pub advice: String,
+}
+
+/// A VM that waits for leave to run.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Asked {
+    /// Its host.
+    pub host: Name,
+    /// The VM.
+    pub vm: VmName,
+    /// The replicas that have not said yes, as `site:replica/NAME`.
+    pub awaited: Vec<String>,
+    /// When they are asked again.
+    pub again: Timestamp,
+}
+
+impl Condition {
+    /// From the control's status and the memories of its movers and hosts.
+    pub fn of(control: Status, memories: &[Memory]) -> Condition {
+        let mut condition = Condition { control, movers: Vec::new(), troubles: Vec::new(), questions: Vec::new() };
+        for memory in memories {
+            let name = &memory.actor.name;
+            if memory.actor.kind == Kind::Mover
+                && let Ok(mover::State::Defined(mover)) = codec::decode_checked(&memory.state)
+            {
+                condition.movers.push(there(name, &mover, &condition.control.agents));
+            }
+            if memory.actor.kind == Kind::Host
+                && let Ok(host::State::Defined(host)) = codec::decode_checked(&memory.state)
+            {
+                condition.troubles.extend(trouble(name, &host));
+                condition.questions.extend(host.asked.iter().map(|(vm, question)| asked(name, vm, question)));
+            }
+        }
+        condition
+    }
+}
+
+fn there(name: &Name, mover: &mover::Defined, agents: &[AgentHeard]) -> MoverThere {
+    let heard = agents.iter().find(|agent| agent.agent == *name);
+    MoverThere {
+        mover: name.clone(),
+        connected: heard.is_some_and(|agent| agent.there),
+        heard: heard.map(|agent| agent.heard).or(mover.agent.as_ref().map(|agent| agent.seen)),
+        serves: mover.registered.iter().map(|who| who.entity.to_string()).collect(),
+    }
+}
+
+fn trouble(name: &Name, host: &host::Defined) -> Option<Trouble> {
+    let Driver::Folder { path } = &host.spec.driver;
+    let host::ListingFailed { failure, at } = host.listing_failed.clone()?;
+    Some(Trouble {
+        with: format!("host/{name}"),
+        folder: path.clone(),
+        at,
+        code: failure.code,
+        message: failure.message,
+        advice: failure.advice,
+    })
+}
+
+fn asked(host: &Name, vm: &VmName, question: &host::Question) -> Asked {
+    Asked {
+        host: host.clone(),
+        vm: vm.clone(),
+        awaited: question.awaited.iter().map(ToString::to_string).collect(),
+        again: question.again,
+    }
+}
+
+impl std::fmt::Display for Asked {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let awaited = self.awaited.join(" and ");
+        write!(f, "the VM {} is started once {awaited} has said that it may run on the host {}", self.vm, self.host)
+    }
+}
+
+/// The VM that a command wants to run.
+pub(crate) fn starts(message: &Message) -> Option<&VmName> {
+    if let Message::Host(Command::PowerOn { vm, forced: _ }) = message { Some(vm) } else { None }
+}
+
+/// What a VM's start waits for, by its host's memory.
+pub(crate) fn waits(memory: &Memory, vm: &VmName) -> Option<String> {
+    let Ok(host::State::Defined(host)) = codec::decode_checked(&memory.state) else { return None };
+    host.asked.get(vm).map(|question| asked(&memory.actor.name, vm, question).to_string())
+}
