@@ -2,11 +2,14 @@
 
 mod log;
 mod repo;
+mod vm;
 
 pub(crate) use log::LogVerb;
 pub(crate) use repo::{
     KeyVerb, PruneWhich, RepoAt, RepoBackupArgs, RepoInitArgs, RepoPruneArgs, RepoRestoreArgs, RepoVerb, UnlockArgs,
 };
+
+pub(crate) use vm::{PowerArgs, VmVerb};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use farshore_schemas::ids::{Name, PointId, SiteName, VmName};
@@ -93,9 +96,15 @@ pub(crate) enum Verb {
     Discover {
         /// The host.
         host: Name,
+        /// Come back at once instead of when they are listed.
+        #[arg(long)]
+        no_wait: bool,
         #[command(flatten)]
         at: At,
     },
+    /// Start or stop a VM.
+    #[command(subcommand)]
+    Vm(VmVerb),
     /// Run or stop a job.
     #[command(subcommand)]
     Job(JobVerb),

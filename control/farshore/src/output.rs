@@ -56,13 +56,31 @@ pub(crate) fn rows<T: Serialize>(
     Ok(())
 }
 
-/// A number with its noun: `1 disk`, `2 disks`.
-pub(crate) fn count(number: impl Into<u64>, noun: &str) -> String {
-    let number = number.into();
-    if number == 1 { format!("1 {noun}") } else { format!("{number} {noun}s") }
+/// A number of things, in the right form: `1 point`, `2 points`, `2 repositories`, `2 accesses`.
+pub(crate) fn count(number: impl TryInto<u64>, one: &str) -> String {
+    let number = number.try_into().unwrap_or(u64::MAX);
+    let vowel_before_y = || one.chars().rev().nth(1).is_some_and(|letter| "aeiou".contains(letter));
+    match one.strip_suffix('y').filter(|_| !vowel_before_y()) {
+        _ if number == 1 => format!("1 {one}"),
+        Some(stem) => format!("{number} {stem}ies"),
+        None if one.ends_with(['s', 'x']) => format!("{number} {one}es"),
+        None => format!("{number} {one}s"),
+    }
 }
 
 /// A wall time as people read it, in UTC.
 pub(crate) fn time(millis: i64) -> String {
     jiff::Timestamp::from_millisecond(millis).map_or_else(|_| millis.to_string(), |at| at.strftime("%F %T").to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::count;
+
+    #[test]
+    fn things_are_counted_in_the_right_form() {
+        let said = [count(0_u8, "disk"), count(1_usize, "disk"), count(2_u64, "disk"), count(2_u32, "repository")];
+        assert_eq!(said, ["0 disks", "1 disk", "2 disks", "2 repositories"]);
+        assert_eq!([count(3_u8, "access"), count(4_u8, "key")], ["3 accesses", "4 keys"]);
+    }
 }

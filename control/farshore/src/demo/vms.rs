@@ -1,6 +1,7 @@
 //! The demo's VMs: made by the binary, or copied from the user's folder; and SHA-256 over what their disks hold.
 
 use crate::failure::Failure;
+use crate::output::count;
 use farshore_hosts::{DemoVm, FolderHost, StampsArea};
 use farshore_schemas::ids::{DiskName, VmName};
 use farshore_schemas::messages::agent::DiskFacts;
@@ -144,6 +145,6 @@ pub(crate) fn same(what: &str, held: &Hashes, holds: &Hashes) -> Result<String, 
             .with(crate::failure::Exit::Mismatch));
     }
     let first = held.values().next().map(|hash| hash.chars().take(12).collect::<String>()).unwrap_or_default();
-    let disks = if held.len() == 1 { "1 disk".to_owned() } else { format!("{} disks", held.len()) };
+    let disks = count(held.len(), "disk");
     Ok(format!("{disks}, sha256 {first}…"))
 }

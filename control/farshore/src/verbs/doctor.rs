@@ -2,7 +2,7 @@
 
 use crate::cli::Output;
 use crate::failure::{Exit, Failure};
-use crate::output::rows;
+use crate::output::{count, rows};
 use crate::site::data::DataFolder;
 use serde::Serialize;
 use std::io::Write;
@@ -116,9 +116,12 @@ fn log(data: &Path) -> Check {
         };
     }
     match farshore_log::verify(data) {
-        Ok(report) if report.is_clean() => {
-            Check { what: "event log", fit: Some(true), found: format!("{} frames, clean", report.frames), advice }
-        }
+        Ok(report) if report.is_clean() => Check {
+            what: "event log",
+            fit: Some(true),
+            found: format!("{}, clean", count(report.frames, "frame")),
+            advice,
+        },
         Ok(report) => Check {
             what: "event log",
             fit: Some(false),

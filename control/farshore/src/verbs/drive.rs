@@ -18,7 +18,7 @@ use std::path::Path;
 use std::time::Duration;
 
 /// How often a watched thing is looked at.
-const LOOK: Duration = Duration::from_millis(200);
+pub(crate) const LOOK: Duration = Duration::from_millis(200);
 
 /// `farshore apply`.
 pub(crate) fn apply(file: &Path, data: &Path, output: Output) -> Result<(), Failure> {
@@ -66,14 +66,6 @@ pub(crate) fn delete(kind: &str, name: &Name, data: &Path) -> Result<(), Failure
     let id = EntityId { kind: super::get::kind(kind)?, name: name.clone() };
     Client::of(data)?.delete(&id)?;
     say(&format!("{id} is forgotten"));
-    Ok(())
-}
-
-/// `farshore discover`.
-pub(crate) fn discover(host: &Name, data: &Path) -> Result<(), Failure> {
-    let discover = Message::Host(farshore_schemas::messages::host::Command::Discover);
-    Client::of(data)?.command(Kind::Host, host, &discover)?;
-    say(&format!("{host} lists its VMs; see `farshore get vms`"));
     Ok(())
 }
 

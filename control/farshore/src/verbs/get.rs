@@ -1,12 +1,13 @@
 //! Verbs that look: lists and single things of a running site, read through its API.
 
-use super::vms::{VmLine, vms};
+use super::vms::{Reach, VmLine, vms};
 use crate::cli::Output;
 use crate::client::Client;
 use crate::failure::Failure;
-use crate::output::{rows, say, structured, table, time};
-use farshore_core::{host, job, plan, replica, repository, session};
+use crate::output::{count, rows, structured, time};
+use farshore_core::{host, job, mover, plan, replica, repository, session};
 use farshore_schemas::ids::{Kind, Name, VmRef};
+use farshore_schemas::messages::host::Driver;
 use farshore_schemas::units::ByteCount;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -32,7 +33,7 @@ pub(crate) fn get(what: &str, name: Option<&Name>, data: &Path, output: Output) 
     let client = Client::of(data)?;
     match (what, name) {
         ("vms" | "vm", None) => {
-            rows(output, &vms(&client)?, &["host", "vm", "disks", "size", "running", "protected by"], VmLine::row)
+            rows(output, &vms(&client)?, &["host", "vm", "disks", "size", "power", "protected by"], VmLine::row)
         }
         ("points" | "point", None) => rows(
             output,
@@ -44,8 +45,9 @@ pub(crate) fn get(what: &str, name: Option<&Name>, data: &Path, output: Output) 
             let kind = kind(what)?;
             let things: Vec<Value> = client.get(&format!("/api/v1/resources/{kind}"))?;
             let things: Vec<Value> = things.into_iter().filter(exists).collect();
+            let reach = Reach::ask(&client)?;
             rows(output, &things, &["name", "frames", "how it is"], |thing| {
-                vec![text(&thing["name"]), text(&thing["frames"]), how(kind, thing)]
+                vec![text(&thing["name"]), text(&thing["frames"]), how(kind, thing, &reach)]
             })
         }
         (_, Some(name)) => describe(what, name, data, if output == Output::Table { Output::Yaml } else { output }),
@@ -54,46 +56,27 @@ pub(crate) fn get(what: &str, name: Option<&Name>, data: &Path, output: Output) 
 
 /// `farshore describe`.
 pub(crate) fn describe(what: &str, name: &Name, data: &Path, output: Output) -> Result<(), Failure> {
-    let thing: Value = Client::of(data)?.get(&format!("/api/v1/resources/{}/{name}", kind(what)?))?;
-    structured(if output == Output::Table { Output::Yaml } else { output }, &thing).map(drop)
-}
-
-/// `farshore status`.
-pub(crate) fn status(data: &Path, output: Output) -> Result<(), Failure> {
     let client = Client::of(data)?;
-    let status: Value = client.get("/api/v1/status")?;
-    if structured(output, &status)? {
-        return Ok(());
+    let output = if output == Output::Table { Output::Yaml } else { output };
+    if matches!(what, "vm" | "vms") {
+        let named: Vec<VmLine> = vms(&client)?.into_iter().filter(|line| line.vm == name.as_str()).collect();
+        if named.is_empty() {
+            let text = format!("no host of this site has a VM {name}");
+            return Err(Failure::new("FS-CLI-NO-VM", text, "list them with `farshore get vms`").not_found());
+        }
+        return structured(output, &named).map(drop);
     }
-    let halted = status["halted"].as_str();
-    say(&format!(
-        "site {}  {}",
-        text(&status["site"]),
-        halted.map_or_else(|| "decides".to_owned(), |why| format!("STOPPED: {why}"))
-    ));
-    say(&format!(
-        "log    frame {} decided, {} durable, lineage {}",
-        status["last"],
-        status["durable"],
-        text(&status["lineage"])
-    ));
-    say(&format!("bus    {}", if status["bus_up"] == true { "joined" } else { "not joined" }));
-    for waiting in status["waiting"].as_array().into_iter().flatten() {
-        say(&format!("waits  {} messages for {}", waiting[1], text(&waiting[0])));
+    let kind = kind(what)?;
+    let mut thing: Value = client.get(&format!("/api/v1/resources/{kind}/{name}"))?;
+    if kind == Kind::Host {
+        let its: Vec<VmLine> = vms(&client)?.into_iter().filter(|line| line.host == name.as_str()).collect();
+        thing["vms"] = serde_json::to_value(its).map_err(|error| Failure::defect(&error))?;
     }
-    for alarm in status["alarms"].as_array().into_iter().flatten() {
-        say(&format!("alarm  {}", text(alarm)));
-    }
-    let jobs: Vec<Value> = client.get("/api/v1/resources/job")?;
-    let jobs: Vec<Value> = jobs.into_iter().filter(exists).collect();
-    if !jobs.is_empty() {
-        table(&["job", "how it is"], jobs.iter().map(|one| vec![text(&one["name"]), how(Kind::Job, one)]).collect());
-    }
-    Ok(())
+    structured(output, &thing).map(drop)
 }
 
 /// Whether a thing is defined: an actor that was only ever refused something, or was removed, is none.
-fn exists(thing: &Value) -> bool {
+pub(crate) fn exists(thing: &Value) -> bool {
     let state = &thing["state"];
     state != "New" && state != "Undefined" && state["Undefined"].is_null() && state["Removed"].is_null()
 }
@@ -108,7 +91,7 @@ pub(crate) fn typed<T: DeserializeOwned>(thing: &Value) -> Option<T> {
 }
 
 /// One line about a thing.
-fn how(kind: Kind, thing: &Value) -> String {
+pub(crate) fn how(kind: Kind, thing: &Value, reach: &Reach) -> String {
     let line = match kind {
         Kind::Job => typed(thing).map(|state: job::State| job_line(&state)),
         Kind::Session => Some(SessionLook::of(thing).line()),
@@ -116,20 +99,21 @@ fn how(kind: Kind, thing: &Value) -> String {
         Kind::Repository => typed(thing).map(|state: repository::State| match state {
             repository::State::Undefined { .. } => "not defined".to_owned(),
             repository::State::Defined(defined) => format!(
-                "{} points, {} accesses, at {}",
-                defined.points.len(),
-                defined.accesses.len(),
+                "{}, {}, at {}",
+                count(defined.points.len(), "point"),
+                count(defined.accesses.len(), "access"),
                 defined.spec.path
             ),
         }),
         Kind::Host => typed(thing).map(|state: host::State| match state {
             host::State::Undefined { .. } => "not defined".to_owned(),
-            host::State::Defined(defined) if defined.revision == 0 => {
-                "never listed: is its agent there, and its folder? (farshore log ls --actor host/NAME)".to_owned()
-            }
-            host::State::Defined(defined) => host_line(&defined),
+            host::State::Defined(defined) => host_line(&defined, reach),
         }),
-        Kind::Site | Kind::Mover | Kind::Broker | Kind::Agent | Kind::Api => None,
+        Kind::Mover => typed(thing).map(|state: mover::State| match state {
+            mover::State::Undefined { .. } => "not defined".to_owned(),
+            mover::State::Defined(_) => reach.line(&text(&thing["name"])),
+        }),
+        Kind::Site | Kind::Broker | Kind::Agent | Kind::Api => None,
     };
     line.unwrap_or_else(|| short(&thing["state"]))
 }
@@ -142,10 +126,19 @@ fn short(state: &Value) -> String {
     }
 }
 
-fn host_line(host: &host::Defined) -> String {
+fn host_line(host: &host::Defined, reach: &Reach) -> String {
+    let Driver::Folder { path } = &host.spec.driver;
+    if let Some(host::ListingFailed { failure, at }) = &host.listing_failed {
+        let (at, last) =
+            (time(at.0), host.listed.map_or("never listed".to_owned(), |at| format!("last listed {}", time(at.0))));
+        return format!("{path} was not listed at {at}: {}: {} ({last})", failure.code, failure.message);
+    }
+    if let Some(why) = reach.unknown(host) {
+        return format!("{}, power unknown: {why}", count(host.inventory.len(), "VM"));
+    }
     let running = host.inventory.values().filter(|vm| vm.running).count();
-    let mut line = format!("{} VMs, {running} running", host.inventory.len());
-    for (count, what) in [(host.asked.len(), "wait for leave to run"), (host.kept_down.len(), "kept down")] {
+    let mut line = format!("{}, {running} running", count(host.inventory.len(), "VM"));
+    for (count, what) in [(host.asked.len(), "waiting for leave to run"), (host.kept_down.len(), "kept down")] {
         if count > 0 {
             line.push_str(&format!(", {count} {what}"));
         }
@@ -156,7 +149,7 @@ fn host_line(host: &host::Defined) -> String {
 fn job_line(state: &job::State) -> String {
     match state {
         job::State::New => "not defined".to_owned(),
-        job::State::Removed { runs } => format!("forgotten after {runs} runs"),
+        job::State::Removed { runs } => format!("forgotten after {}", count(*runs, "run")),
         job::State::Defined(job) => {
             let now = job.running.as_ref().map(|running| format!("runs as {}", running.session));
             let last = job
@@ -262,7 +255,7 @@ impl Rest {
             return match typed(thing) {
                 Some(plan::State::New) => rest(true, "not defined".to_owned(), None),
                 Some(plan::State::Idle { last: None, spec }) => {
-                    rest(true, format!("{} VMs, never ran", spec.steps.len()), None)
+                    rest(true, format!("{}, never ran", count(spec.steps.len(), "VM")), None)
                 }
                 Some(plan::State::Idle { last: Some(report), .. }) => {
                     let failed: Vec<String> = report
@@ -296,7 +289,7 @@ impl Rest {
                     let failure = failure.as_ref().map(|why| format!("{}: {}", why.code, why.message));
                     rest(
                         true,
-                        format!("{at:?}, {} points, epoch {}", known.points.len(), known.right.epoch.counter),
+                        format!("{at:?}, {}, epoch {}", count(known.points.len(), "point"), known.right.epoch.counter),
                         failure,
                     )
                 }

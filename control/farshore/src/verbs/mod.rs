@@ -3,9 +3,12 @@
 pub(crate) mod baseline;
 pub(crate) mod doctor;
 pub(crate) mod drive;
+mod elsewhere;
 pub(crate) mod get;
+pub(crate) mod hosts;
 pub(crate) mod log;
 pub(crate) mod repo;
 pub(crate) mod run;
 pub(crate) mod sim;
+pub(crate) mod status;
 pub(crate) mod vms;

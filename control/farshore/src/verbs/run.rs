@@ -6,8 +6,9 @@ use crate::output::hint;
 use crate::site::data::DataFolder;
 use crate::site::run::{Control, ControlOptions, join_bus};
 use crate::telemetry;
+use crate::verbs::elsewhere;
 use farshore_agent::{Agent, AgentConfig, AgentError};
-use farshore_api::resources;
+use farshore_api::{folders, resources};
 use farshore_bus::Bus;
 use farshore_runtime::handle::Answer;
 use farshore_schemas::ids::{Name, SiteName};
@@ -47,6 +48,9 @@ pub(crate) fn up(args: UpArgs, quiet: bool) -> Result<(), Failure> {
             quiet,
             &format!("site {site} runs on {}; API at {}; stop with ctrl-c", folder.path.display(), control.api.address),
         );
+        for line in elsewhere::movers(&control.handle, &args, &site).await? {
+            hint(quiet, &line);
+        }
         let ended = tokio::select! {
             ended = until_stopped(stop, &mut agent) => ended,
             () = control.handle.ended() => Err(control_died()),
@@ -152,7 +156,10 @@ async fn define_defaults(control: &Control, folder: &DataFolder, site: &SiteName
         quoted(&repository),
         quoted(&vms),
     );
-    for resource in resources::parse(&yaml).map_err(|error| Failure::defect(&error))? {
+    let defaults = resources::parse(&yaml).map_err(|error| Failure::defect(&error))?;
+    folders::check(defaults.iter().map(|one| (&one.id, &one.message)), folders::Held::default(), &absolute)
+        .map_err(|taken| Failure::new(taken.code(), taken.to_string(), taken.advice()).with(Exit::Refused))?;
+    for resource in defaults {
         let answer = control.handle.command(&resource.id, resource.message, "farshore up", None).await;
         match answer.map_err(|error| Failure::coded(&error.to_string(), "look at the messages above"))? {
             Answer::Accepted { .. } => {}

@@ -49,6 +49,7 @@ fn yaml_that_is_wrong_is_refused_with_line_and_column_and_nothing_is_applied() {
             "line 13, column 18",
             "defined twice",
         ),
+        (format!("{good}{head}spec: {{mover: local, folder: /a, folder: /b}}\n"), "line 9, column", "stands twice"),
     ];
     for (yaml, place, why) in wrong {
         let file = folder.path().join("wrong.yaml");
@@ -61,55 +62,6 @@ fn yaml_that_is_wrong_is_refused_with_line_and_column_and_nothing_is_applied() {
         assert!(error["code"].as_str().unwrap().starts_with("FS-YAML-"), "{error}");
         assert!(error["message"].as_str().unwrap().contains(place), "{error}");
         assert_eq!(site.state("job", "good"), Value::Null, "nothing of a wrong text is applied");
-    }
-    site.stop();
-}
-
-#[test]
-fn a_host_is_refused_the_folder_of_another_host_and_the_data_of_the_site() {
-    let folder = tempfile::tempdir().unwrap();
-    let site = Site::up(&folder.path().join("data"), &[]);
-    let job = "apiVersion: farshore/v1\nkind: Job\nmetadata: {name: good}\nspec: {backup: {host: local, repository: local}}\n---\n";
-    until("the site's own host", || site.state("host", "local")["Defined"].is_object().then_some(()));
-    let data = site.folder.clone();
-    let wrong = [
-        (data.join("hosts/local"), "FS-HOST-FOLDER-TAKEN", "host local"),
-        (data.join("hosts/../hosts/local/"), "FS-HOST-FOLDER-TAKEN", "host local"),
-        (data.clone(), "FS-HOST-FOLDER-OURS", "its own data"),
-        (data.join("log"), "FS-HOST-FOLDER-OURS", "its own data"),
-    ];
-    for (wanted, code, why) in wrong {
-        let host = format!(
-            "{job}apiVersion: farshore/v1\nkind: Host\nmetadata: {{name: lab}}\nspec: {{mover: local, folder: {}}}\n",
-            text(&wanted)
-        );
-        let file = folder.path().join("wrong.yaml");
-        fs::write(&file, &host).unwrap();
-        let said = farshore(&["apply", "-f", text(&file), "--data", text(&site.folder)]);
-        said.refused(22, &[code, "host lab", why, "nothing was applied"]);
-        assert_eq!(site.state("host", "lab"), Value::Null);
-        assert_eq!(site.state("job", "good"), Value::Null, "nothing of a refused text is applied");
-    }
-    site.stop();
-}
-
-#[test]
-fn a_host_whose_folder_is_missing_says_so() {
-    let folder = tempfile::tempdir().unwrap();
-    let missing = folder.path().join("no/such/folder");
-    let site = Site::up(&folder.path().join("data"), &[]);
-    site.apply(&format!(
-        "apiVersion: farshore/v1\nkind: Host\nmetadata: {{name: lab}}\nspec: {{mover: local, folder: {}}}\n",
-        text(&missing)
-    ));
-    let told = until("the failed listing", || {
-        let listed = site.farshore(&["log", "ls", "--actor", "host/lab", "--limit", "99", "-o", "json"]).good().json();
-        let ended = listed.as_array()?.iter().find(|line| line["events"].to_string().contains("OrderEnded"))?["seq"]
-            .to_string();
-        Some(site.farshore(&["log", "show", &ended]).good().out)
-    });
-    for word in ["FS-HOST-FOLDER-MISSING", text(&missing), "advice:"] {
-        assert!(told.contains(word), "{word} in {told}");
     }
     site.stop();
 }
@@ -177,6 +129,7 @@ fn ports_and_folders_in_use_are_named() {
     let address = format!("127.0.0.1:{port}");
     let fresh = folder.path().join("a");
     refuses_to_start(&fresh, &["--api-port", &port]).refused(11, &["FS-API-PORT-IN-USE", &address, "--api-port"]);
+    assert!(!fresh.exists(), "a site that could not start leaves no folder behind");
     refuses_to_start(&fresh, &["--listen", &address]).refused(11, &["FS-AGENT-PORT-IN-USE", &address]);
     let data = folder.path().join("data");
     let site = Site::up(&data, &[]);

@@ -2,13 +2,16 @@
 #![allow(clippy::unwrap_used, reason = "a helper that fails is a failed test")]
 
 mod altered_rules;
+mod api_errors;
 mod bad_input;
 mod baselines;
 mod from_images;
 mod garbage;
+mod hosts;
 mod kept_demo;
 mod lost_frames;
 mod over_nats;
+mod power;
 mod replication;
 mod repo;
 mod site;

@@ -16,14 +16,14 @@ const MIB: u64 = 1 << 20;
 const BLOCK: usize = 4096;
 
 /// Two sites and the bus between them.
-struct Pair {
-    hq: Site,
-    dr: Site,
+pub(crate) struct Pair {
+    pub(crate) hq: Site,
+    pub(crate) dr: Site,
     _hub: SocketHub,
     _runtime: tokio::runtime::Runtime,
 }
 
-fn pair(folder: &Path) -> Pair {
+pub(crate) fn pair(folder: &Path) -> Pair {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
     let bus = folder.join("bus");
     let hub = {
@@ -109,7 +109,7 @@ fn change_one_percent(disk: &Path, round: u64) {
     file.sync_all().unwrap();
 }
 
-fn replica_of(vm: &str) -> String {
+pub(crate) fn replica_of(vm: &str) -> String {
     let vm = VmName::parse(vm).unwrap();
     let origin = VmRef { site: SiteName::parse("hq").unwrap(), host: Name::parse("hq-host").unwrap(), vm };
     replica_name(&Name::parse("offsite").unwrap(), &origin).to_string()
