@@ -254,6 +254,11 @@ pub enum Event {
         /// Which.
         point: PointId,
     },
+    /// What the agent made durable is not what was read: it is no point, and goes from the folder with those that are forgotten.
+    PointRefused {
+        /// As the session described it.
+        point: RestorePoint,
+    },
     /// Points are gone from the folder.
     PointsPruned {
         /// Which of those ordered.

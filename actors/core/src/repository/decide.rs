@@ -184,7 +184,7 @@ fn ended(repository: &Defined, open: &Open<Work>, outcome: &Outcome, context: &C
         }
         Work::Commit { session, wanted } => {
             let made = points::made(wanted, outcome, failure);
-            close(&mut draft, made.as_ref().err().cloned());
+            close(&mut draft, made.failure().cloned());
             points::committed(repository, (session, wanted, ordinal), made, &mut draft, context);
         }
         Work::Prune { points } => {

@@ -23,6 +23,7 @@ pub(super) fn evolve(state: &mut State, event: &Event) {
         | Event::CloseFailed { .. }
         | Event::AccessClosed { .. }
         | Event::PointAdded { .. }
+        | Event::PointRefused { .. }
         | Event::PointForgotten { .. }
         | Event::PointsPruned { .. }
         | Event::PruneDelayed { .. }
@@ -79,6 +80,7 @@ fn fold_defined(repository: &mut Defined, event: &Event) {
         | Event::CloseFailed { .. }
         | Event::AccessClosed { .. } => fold_access(&mut repository.accesses, event),
         Event::PointAdded { .. }
+        | Event::PointRefused { .. }
         | Event::PointForgotten { .. }
         | Event::PointsPruned { .. }
         | Event::PruneDelayed { .. }
@@ -156,6 +158,7 @@ fn fold_access(accesses: &mut BTreeMap<Address, Access>, event: &Event) {
         | Event::Ordered { .. }
         | Event::OrderEnded { .. }
         | Event::PointAdded { .. }
+        | Event::PointRefused { .. }
         | Event::PointForgotten { .. }
         | Event::PointsPruned { .. }
         | Event::PruneDelayed { .. }
@@ -180,6 +183,10 @@ fn fold_points(repository: &mut Defined, event: &Event) {
             if let Some(forgotten) = repository.points.remove(point) {
                 repository.forgotten.insert(point.clone(), forgotten);
             }
+        }
+        Event::PointRefused { point } => {
+            let refused = Point { facts: point.clone(), held: false, verified: None };
+            repository.forgotten.insert(point.point.clone(), refused);
         }
         Event::PointsPruned { points, freed: _ } => {
             points.iter().for_each(|point| drop(repository.forgotten.remove(point)));

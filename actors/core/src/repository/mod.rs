@@ -61,7 +61,7 @@ pub struct Defined {
     pub orders: Orders<Work>,
     /// Usable points.
     pub points: BTreeMap<PointId, Point>,
-    /// Points that retention forgot and the agent has not dropped yet.
+    /// Points that retention forgot, or that were refused once they were durable, and that the agent has not dropped yet.
     pub forgotten: BTreeMap<PointId, Point>,
     /// Who holds what is there; at most one access per holder.
     #[serde(with = "crate::pairs")]

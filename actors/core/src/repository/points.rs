@@ -77,18 +77,38 @@ fn proofs(disks: &[DiskPoint]) -> (usize, BTreeMap<&DiskName, (ByteCount, Digest
     (disks.len(), disks.iter().map(|disk| (&disk.name, (disk.size, disk.checksum))).collect())
 }
 
-/// Whether the agent made durable what the session proved: what it added, or why the point does not count.
-pub(super) fn made(wanted: &Wanted, outcome: &Outcome, failure: Option<Failure>) -> Result<ByteCount, Failure> {
+/// What the commit of a point came to.
+pub(super) enum Made {
+    /// The agent made durable what the session proved; this is what it added.
+    Point(ByteCount),
+    /// It made something else durable: its manifest is in the folder.
+    Differs(Failure),
+    /// Nothing is known to be there.
+    Nothing(Failure),
+}
+
+impl Made {
+    /// Why the point does not count.
+    pub(super) fn failure(&self) -> Option<&Failure> {
+        match self {
+            Made::Point(_) => None,
+            Made::Differs(failure) | Made::Nothing(failure) => Some(failure),
+        }
+    }
+}
+
+/// Whether the agent made durable what the session proved.
+pub(super) fn made(wanted: &Wanted, outcome: &Outcome, failure: Option<Failure>) -> Made {
     if let Some(failure) = failure {
-        return Err(failure);
+        return Made::Nothing(failure);
     }
     let Outcome::PointDurable { stored, disks } = outcome else {
-        return Err(unexpected_outcome("the commit of a point"));
+        return Made::Nothing(unexpected_outcome("the commit of a point"));
     };
     if proofs(disks) == proofs(&wanted.disks) {
-        return Ok(*stored);
+        return Made::Point(*stored);
     }
-    Err(Failure {
+    Made::Differs(Failure {
         code: "FS-REPOSITORY-CHECKSUM".to_owned(),
         message: format!(
             "the point {} of {} is not what was read: the repository's proof of its disks differs from the source's",
@@ -103,22 +123,29 @@ pub(super) fn made(wanted: &Wanted, outcome: &Outcome, failure: Option<Failure>)
 pub(super) fn committed(
     repository: &Defined,
     (session, wanted, ordinal): (&Address, &Wanted, u64),
-    made: Result<ByteCount, Failure>,
+    made: Made,
     draft: &mut RepositoryDraft<'_>,
     context: &Context,
 ) {
+    let described = |stored| RestorePoint {
+        point: wanted.point.clone(),
+        vm: wanted.vm.clone(),
+        taken: wanted.taken,
+        usable: context.now,
+        job: wanted.job.clone(),
+        disks: wanted.disks.clone(),
+        stored,
+    };
     match made {
-        Err(failure) => failed(draft, session, Some(wanted.vm.clone()), failure),
-        Ok(stored) => {
-            let point = RestorePoint {
-                point: wanted.point.clone(),
-                vm: wanted.vm.clone(),
-                taken: wanted.taken,
-                usable: context.now,
-                job: wanted.job.clone(),
-                disks: wanted.disks.clone(),
-                stored,
-            };
+        Made::Nothing(failure) => failed(draft, session, Some(wanted.vm.clone()), failure),
+        Made::Differs(failure) => {
+            failed(draft, session, Some(wanted.vm.clone()), failure);
+            draft.event(Event::PointRefused { point: described(ByteCount(0)) });
+            // It goes when the session closes; one that has closed already does not come back for it.
+            draft.event(Event::PruneDelayed { again: context.now.after(RETRY_AFTER) });
+        }
+        Made::Point(stored) => {
+            let point = described(stored);
             let forgotten = beyond(repository, &point, wanted.keep);
             draft.event(Event::PointAdded { point });
             forgotten.into_iter().for_each(|point| draft.event(Event::PointForgotten { point }));

@@ -24,6 +24,24 @@ fn a_point_is_added_only_when_the_agent_has_it_durable_with_the_sessions_checksu
 }
 
 #[test]
+fn what_differs_from_what_was_read_is_removed_once_nothing_is_open() {
+    let given = writing(served(), S1).when_from(S1, commit("p1", 1, 7));
+    let refused = given.when_from(AGENT, ended(1, durable(4)));
+    assert!(points(&refused).is_empty());
+    assert!(!state(&refused).pruning(None), "the session still writes");
+    refused.clone().from(S1).when(commit("p1", 1, 7)).rejected("FS-REPOSITORY-POINT-FORGOTTEN");
+    let last = next(&refused);
+    let shut = refused.clone().when_from(S1, Command::CloseAccess).from(AGENT).when(ended(last, Outcome::Done));
+    assert_eq!(pruned(shut.decision()), Some(vec![point("p1")]));
+    let gone = Outcome::Pruned { points: vec![point("p1")], freed: ByteCount(5) };
+    let given = agent_ends(shut.accepted(), last + 1, gone);
+    assert!(state(&given).forgotten.is_empty() && state(&given).prune_again.is_none());
+    // A commit that fails leaves nothing that is known, so nothing is removed for it.
+    let failing = writing(served(), S1).when_from(S1, commit("p1", 1, 7)).when_from(AGENT, ended(1, failed("FS-X")));
+    assert!(state(&failing).forgotten.is_empty());
+}
+
+#[test]
 fn committing_the_same_again_is_answered_and_something_else_under_that_name_rejected() {
     let given = made(writing(served(), S1), S1, ("p1", 1, 7));
     let told = session::Command::PointCommitted { point: point("p1"), stored: ByteCount(10) };

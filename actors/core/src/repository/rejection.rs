@@ -140,7 +140,9 @@ impl Rejection {
             Rejection::AccessClosing { holder } => format!("the access of {holder} is being shut already"),
             Rejection::PointNotNamed { holder } => format!("{holder} asked to read and named no point"),
             Rejection::PointUnknown { point } => format!("there is no point {point} in this repository"),
-            Rejection::PointForgotten { point } => format!("retention has forgotten the point {point}"),
+            Rejection::PointForgotten { point } => {
+                format!("the point {point} was forgotten by retention, or was refused")
+            }
             Rejection::PointExists { point } => format!("there is a point {point} already, made of other disks"),
             Rejection::Committing { point } => format!("the point {point} is being made"),
             Rejection::NoDisks { point } => format!("the point {point} has no disks, so nothing proves it"),
