@@ -2,7 +2,7 @@
 
 use crate::cli::Output;
 use crate::failure::{Exit, Failure};
-use crate::output::{hint, rows, say, structured};
+use crate::output::{count, hint, rows, say, structured};
 use crate::site::baseline;
 use crate::site::data::DataFolder;
 use crate::site::open::notes_of;
@@ -72,8 +72,8 @@ pub(crate) fn move_away(folder: &DataFolder, to: &Path, output: Output, quiet: b
     }
     if !structured(output, &shown)? {
         say(&format!(
-            "{} segments, up to frame {}, are in {}; the log begins at frame {} now",
-            files.len(),
+            "moved {}, up to frame {}, to {}; the log begins at frame {} now",
+            count(files.len(), "segment"),
             archived.last,
             to.display(),
             archived.last.next()

@@ -2,7 +2,7 @@
 
 use crate::cli::{LogVerb, Output};
 use crate::failure::{Exit, Failure};
-use crate::output::{hint, rows, say, structured, time};
+use crate::output::{count, hint, rows, say, structured, time};
 use crate::site::baseline::{beginning, begun_note, fold_comparing};
 use crate::site::data::DataFolder;
 use crate::site::open::{fill, fold_all, fold_failure, fold_on, site_from_view};
@@ -204,10 +204,10 @@ fn verify(folder: &DataFolder, output: Output) -> Result<(), Failure> {
     });
     if !structured(output, &shown)? {
         say(&format!(
-            "{} files, {} frames, {} baselines: {}",
-            report.files,
-            report.frames,
-            report.baselines,
+            "{}, {}, {}: {}",
+            count(report.files, "file"),
+            count(report.frames, "frame"),
+            count(report.baselines, "baseline"),
             if report.is_clean() { "clean" } else { "NOT CLEAN" }
         ));
         if report.first > Seq(1) {
@@ -262,10 +262,10 @@ fn rebuild(folder: &DataFolder, output: Output, quiet: bool) -> Result<(), Failu
     let shown = json!({ "site": name.to_string(), "seq": site.sequencer.tail().0.0, "actors": site.entities().count(), "state": site.state_hash().to_string(), "baselines": compared });
     if !structured(output, &shown)? {
         say(&format!(
-            "the view of {} is rebuilt: frame {}, {} actors, {compared} baselines agree",
-            shown["site"].as_str().unwrap_or_default(),
+            "the view of {name} is rebuilt: frame {}, {}; {} compared, all equal",
             shown["seq"],
-            shown["actors"]
+            count(site.entities().count(), "actor"),
+            count(compared, "baseline")
         ));
     }
     Ok(())
@@ -359,7 +359,7 @@ fn check_again(folder: &DataFolder, until: Option<Seq>, output: Output) -> Resul
     let shown = json!({ "site": name.to_string(), "after": begun.0, "frames": decided.0, "differences": differences });
     if !structured(output, &shown)? {
         begun_note(begun).iter().for_each(|note| say(note));
-        say(&format!("{decided} frames decided again: {} differences", differences.len()));
+        say(&format!("{} decided again: {}", count(decided.0, "frame"), count(differences.len(), "difference")));
         differences.iter().take(20).for_each(|one| {
             say(&format!(
                 "  frame {} {} (core {}): {}\n    recorded {}\n    now      {}",
