@@ -60,7 +60,7 @@ fn definitions(sim: &mut Sim) -> Vec<(&'static str, Address, Message)> {
         let define = Message::Host(messages::host::Command::Define(spec));
         all.push(("define a host", at(site, Kind::Host, name), define));
     }
-    let spec = RepositorySpec { mover: layout::name("mover-v"), path: "/vault".to_owned() };
+    let spec = RepositorySpec { mover: layout::name("mover-v"), path: "/vault".to_owned(), passphrase_file: None };
     let define = Message::Repository(messages::repository::Command::Define(spec));
     all.push(("define the repository", at(HQ, Kind::Repository, "vault"), define));
     let backup = Work::Backup { host: layout::name("host-a"), vms: Vec::new(), repository: layout::name("vault") };

@@ -8,6 +8,7 @@ pub mod json;
 pub mod metrics;
 pub mod operator;
 mod progress;
+mod repository_yaml;
 pub mod resources;
 pub mod server;
 mod yaml_error;

@@ -2,6 +2,7 @@
 //! commands that define things; unknown fields, wrong types and duplicate names are refused with line and column. Used by the
 //! command line (to refuse early) and by the API (which trusts nobody).
 
+use crate::repository_yaml::RepositoryYaml;
 use crate::yaml_error;
 use farshore_schemas::ids::{EntityId, Kind, Name, SiteName, VmName};
 use farshore_schemas::messages::Message;
@@ -9,7 +10,7 @@ use farshore_schemas::messages::host::{self, Driver, HostSpec};
 use farshore_schemas::messages::job::{self, JobSpec, Retry, Schedule, Work};
 use farshore_schemas::messages::mover::{self, MoverSpec, Role};
 use farshore_schemas::messages::plan::{self, PlanSpec, Step};
-use farshore_schemas::messages::repository::{self, RepositorySpec};
+use farshore_schemas::messages::repository;
 use farshore_schemas::messages::site::{self, SiteSpec};
 use farshore_schemas::units::Millis;
 use serde::Deserialize;
@@ -146,13 +147,6 @@ struct HostYaml {
     folder: String,
     #[serde(default)]
     discovery_every: Option<Span>,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-struct RepositoryYaml {
-    mover: Name,
-    path: String,
 }
 
 #[derive(Deserialize)]
@@ -343,10 +337,7 @@ impl Document {
                 (Kind::Mover, Message::Mover(mover::Command::Define(spec)))
             }
             Spec::Host(yaml) => (Kind::Host, Message::Host(host::Command::Define(yaml.spec()))),
-            Spec::Repository(yaml) => {
-                let spec = RepositorySpec { mover: yaml.mover, path: yaml.path };
-                (Kind::Repository, Message::Repository(repository::Command::Define(spec)))
-            }
+            Spec::Repository(yaml) => (Kind::Repository, Message::Repository(repository::Command::Define(yaml.spec()))),
             Spec::Job(yaml) => {
                 (Kind::Job, Message::Job(job::Command::Define(yaml.spec().map_err(|why| at("JOB", why))?)))
             }

@@ -7,7 +7,7 @@ use farshore_schemas::messages::agent::Failure;
 use serde::{Deserialize, Serialize};
 
 /// The protocol spoken here.
-pub(crate) const VERSION: u32 = 2;
+pub(crate) const VERSION: u32 = 3;
 
 /// The first message. Nothing else is read before it is matched with an open order and the peer's certificate.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -25,46 +25,54 @@ pub(crate) enum Wants {
     Receiver { task: TaskId },
 }
 
-/// A chunk in its stored form.
+/// A record as it is packed: a chunk, or a part of a disk's tree.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub(crate) struct Stored {
+pub(crate) struct Packed {
     pub(crate) id: Digest,
+    /// See `farshore_format::repository::RecordKind`.
+    pub(crate) kind: u8,
+    /// Bytes of its content.
+    pub(crate) plain: u32,
     #[serde(with = "serde_bytes")]
     pub(crate) bytes: Vec<u8>,
+}
+
+/// The keys by which a repository's chunks are named and cut.
+#[derive(Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Keys {
+    pub(crate) ids: Digest,
+    pub(crate) borders: Digest,
+}
+
+impl std::fmt::Debug for Keys {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Keys")
+    }
 }
 
 /// What a mover asks of a repository.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) enum Ask {
-    /// A part of a disk's chunk list, from this index on.
-    Chunks { point: PointId, disk: DiskName, from: u64 },
-    /// Which blocks of a disk of a point took space at its source?
-    Allocation { point: PointId, disk: DiskName },
-    /// Which of these chunks (32 bytes each) are stored?
+    /// A disk of a point, and a part of the ids of its leaves, from this region on.
+    Disk { point: PointId, disk: DiskName, from: u64 },
+    /// The leaf of a region of a disk of a point.
+    Region { point: PointId, disk: DiskName, region: u64 },
+    /// Is this leaf stored, which is that of a region of a disk of this size, with all that it names?
+    HaveLeaf { size: u64, region: u64, leaf: Digest },
+    /// Which of these records (32 bytes each) are stored?
     Have {
         #[serde(with = "serde_bytes")]
         ids: Vec<u8>,
     },
     /// Store these.
-    Put { chunks: Vec<Stored> },
+    Put { records: Vec<Packed> },
     /// Send these (32 bytes each).
     Get {
         #[serde(with = "serde_bytes")]
         ids: Vec<u8>,
     },
-    /// A part of the chunk list of the disk being stored (32 bytes each), in order.
-    ListPart {
-        #[serde(with = "serde_bytes")]
-        ids: Vec<u8>,
-    },
-    /// The chunk list is complete: store it as the manifest of a disk of this size and content, of which these blocks
-    /// (runs of 16 bytes, see `Allocation`) take space.
-    StoreList {
-        size: u64,
-        checksum: Digest,
-        #[serde(with = "serde_bytes")]
-        allocation: Vec<u8>,
-    },
+    /// Make all that was put durable. It is for the disk with this record.
+    Keep { disk: Digest },
     /// A part of a replica's digest map as a file, from this byte on.
     Digests { replica: Name, point: PointId, disk: DiskName, from: u64 },
     /// A part of a digest map to be stored, in order.
@@ -79,20 +87,20 @@ pub(crate) enum Ask {
 /// What a repository answers.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) enum Answer {
-    /// The access is open.
-    Welcome,
-    /// A part of a chunk list, with the facts of the disk.
-    Chunks {
+    /// The access is open. What was put is lost when the repository is opened anew before it was kept: then it is another opening.
+    Welcome { keys: Keys, opening: Digest },
+    /// A disk, its record, and a part of the ids of its leaves (32 bytes each).
+    Disk {
         size: u64,
-        checksum: Digest,
-        total: u64,
+        checksum: Option<Digest>,
+        record: Digest,
         #[serde(with = "serde_bytes")]
-        ids: Vec<u8>,
+        leaves: Vec<u8>,
     },
-    /// Runs of 16 bytes each: see `farshore_format::Allocation`.
-    Allocation {
+    /// A leaf, encoded.
+    Region {
         #[serde(with = "serde_bytes")]
-        runs: Vec<u8>,
+        leaf: Vec<u8>,
     },
     /// One byte per id asked: 1 if it is stored.
     Have {
@@ -101,10 +109,8 @@ pub(crate) enum Answer {
     },
     /// Done.
     Done,
-    /// The chunks asked for, as many of the first as fit a frame.
-    Got { chunks: Vec<Stored> },
-    /// The list is stored under this digest.
-    List { manifest: Digest },
+    /// The records asked for, as many of the first as fit a frame.
+    Got { records: Vec<Packed> },
     /// A part of a digest map.
     Map {
         total: u64,

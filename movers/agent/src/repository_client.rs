@@ -1,9 +1,10 @@
 //! The asking end of a repository's data channel.
 
 use crate::link::{Link, LinkError};
-use crate::proto::{Answer, Ask, Hello, VERSION, Wants};
+use crate::proto::{Answer, Ask, Hello, Packed, VERSION, Wants};
 use crate::task::{Task, TaskError, TaskResult, failure};
-use farshore_format::{Allocation, ChunkId, DigestMap, DiskManifest};
+use farshore_format::repository::{Domain, DomainKeys, Leaf, region_len, regions_in};
+use farshore_format::{ChunkId, DigestMap};
 use farshore_schemas::ids::{Digest, DiskName, Name, PointId, TaskId};
 use farshore_schemas::messages::agent::{DigestStore, Endpoint};
 use farshore_schemas::units::ByteCount;
@@ -41,36 +42,68 @@ pub(crate) fn persist<T>(task: &Task, mut attempt: impl FnMut() -> TaskResult<T>
     }
 }
 
+/// What the repository's agent says when it has lost what was put: the disk must be read again.
+pub(crate) const REOPENED: &str = "FS-AGENT-REOPENED";
+
+/// A disk of a point.
+#[derive(Debug, Clone)]
+pub(crate) struct StoredDisk {
+    pub(crate) size: u64,
+    pub(crate) checksum: Option<Digest>,
+    pub(crate) record: Digest,
+    /// Ids of the leaves of its regions.
+    pub(crate) leaves: Vec<ChunkId>,
+}
+
 /// An open access to a repository.
 pub(crate) struct RepositoryClient<'a> {
     task: &'a Task,
     endpoint: &'a Endpoint,
     hello: Hello,
     link: Link,
+    domain: Domain,
+    opening: Digest,
+    /// Whether something was asked or put that only counts in this opening.
+    counts: bool,
     sent_before: u64,
 }
 
-fn greet(task: &Task, endpoint: &Endpoint, hello: &Hello) -> TaskResult<Link> {
+/// A channel, and what the repository's agent said on it first.
+struct Greeted {
+    link: Link,
+    domain: Domain,
+    opening: Digest,
+}
+
+fn greet(task: &Task, endpoint: &Endpoint, hello: &Hello) -> TaskResult<Greeted> {
     let shared = &task.shared;
     let peer = (endpoint.address.as_str(), endpoint.fingerprint);
     let mut link = Link::connect(&shared.secrets, peer, &shared.metrics, &task.stop)?;
     link.send(hello)?;
-    let answer = link.receive()?;
-    if let Answer::Failed(failure) = answer {
-        return Err(TaskError::Failed(failure));
+    match link.receive()? {
+        Answer::Failed(failure) => Err(TaskError::Failed(failure)),
+        Answer::Welcome { keys, opening } => {
+            let domain = Domain::of_keys(&DomainKeys { ids: keys.ids.0, borders: keys.borders.0 });
+            Ok(Greeted { link, domain, opening })
+        }
+        answer @ (Answer::Disk { .. }
+        | Answer::Region { .. }
+        | Answer::Have { .. }
+        | Answer::Done
+        | Answer::Got { .. }
+        | Answer::Map { .. }
+        | Answer::NoMap) => Err(unexpected(&answer)),
     }
-    if answer == Answer::Welcome { Ok(link) } else { Err(unexpected(&answer)) }
 }
 
 fn unexpected(answer: &Answer) -> TaskError {
     let said = match answer {
-        Answer::Welcome => "Welcome",
-        Answer::Chunks { .. } => "Chunks",
-        Answer::Allocation { .. } => "Allocation",
+        Answer::Welcome { .. } => "Welcome",
+        Answer::Disk { .. } => "Disk",
+        Answer::Region { .. } => "Region",
         Answer::Have { .. } => "Have",
         Answer::Done => "Done",
         Answer::Got { .. } => "Got",
-        Answer::List { .. } => "List",
         Answer::Map { .. } => "Map",
         Answer::NoMap => "NoMap",
         Answer::Failed(_) => "Failed",
@@ -81,6 +114,11 @@ fn unexpected(answer: &Answer) -> TaskError {
         "bring both agents to the same version",
         false,
     ))
+}
+
+fn reopened() -> TaskError {
+    let message = "the repository was opened anew while a disk was sent to it: what was not kept yet is lost";
+    TaskError::Failed(failure(REOPENED, message, "run the backup again: it sends what is missing", true))
 }
 
 fn done(answer: &Answer) -> TaskResult<()> {
@@ -96,8 +134,13 @@ impl<'a> RepositoryClient<'a> {
     ) -> TaskResult<RepositoryClient<'a>> {
         let wants = Wants::Repository { repository: repository.clone(), access: access.clone() };
         let hello = Hello { version: VERSION, wants };
-        let link = persist(task, || greet(task, endpoint, &hello))?;
-        Ok(RepositoryClient { task, endpoint, hello, link, sent_before: 0 })
+        let Greeted { link, domain, opening } = persist(task, || greet(task, endpoint, &hello))?;
+        Ok(RepositoryClient { task, endpoint, hello, link, domain, opening, counts: false, sent_before: 0 })
+    }
+
+    /// How chunks are named there.
+    pub(crate) fn domain(&self) -> &Domain {
+        &self.domain
     }
 
     /// Bytes put on sockets so far.
@@ -119,51 +162,69 @@ impl<'a> RepositoryClient<'a> {
         }
         let (task, endpoint, hello) = (self.task, self.endpoint, self.hello.clone());
         persist(task, || {
-            let link = greet(task, endpoint, &hello)?;
+            let greeted = greet(task, endpoint, &hello)?;
             self.sent_before += self.link.sent();
-            self.link = link;
+            self.link = greeted.link;
+            if self.counts && greeted.opening != self.opening {
+                return Err(reopened());
+            }
+            self.opening = greeted.opening;
             self.ask_once(ask)
         })
     }
 
-    /// What a disk of a point consists of.
-    pub(crate) fn manifest(&mut self, point: &PointId, disk: &DiskName) -> TaskResult<DiskManifest> {
-        let mut manifest = self.chunks(point, disk)?;
-        let answer = self.ask(&Ask::Allocation { point: point.clone(), disk: disk.clone() })?;
-        let Answer::Allocation { runs } = &answer else { return Err(unexpected(&answer)) };
-        manifest.allocation = Allocation::from_bytes(runs, manifest.size.0).ok_or_else(|| unexpected(&answer))?;
-        Ok(manifest)
+    /// As [`RepositoryClient::ask`], for what counts only in the opening in which it is answered.
+    fn ask_here(&mut self, ask: &Ask) -> TaskResult<Answer> {
+        self.counts = true;
+        self.ask(ask)
     }
 
-    fn chunks(&mut self, point: &PointId, disk: &DiskName) -> TaskResult<DiskManifest> {
-        let mut list = DiskManifest {
-            size: ByteCount(0),
-            checksum: Digest::default(),
-            chunks: Vec::new(),
-            allocation: Allocation::default(),
-        };
+    /// What a disk of a point is.
+    pub(crate) fn disk(&mut self, point: &PointId, disk: &DiskName) -> TaskResult<StoredDisk> {
+        let mut found: Option<StoredDisk> = None;
         loop {
-            let from = list.chunks.len() as u64;
-            let answer = self.ask(&Ask::Chunks { point: point.clone(), disk: disk.clone(), from })?;
-            let Answer::Chunks { size, checksum, total, ids } = &answer else { return Err(unexpected(&answer)) };
-            let (parts, rest) = ids.as_chunks::<32>();
-            let end = from + parts.len() as u64;
-            let fits = *size <= MAX_DISK && *total == farshore_format::chunks_in(*size) && end <= *total;
-            if !fits || !rest.is_empty() || (parts.is_empty() && end < *total) {
+            let from = found.as_ref().map_or(0, |found| found.leaves.len() as u64);
+            let answer = self.ask(&Ask::Disk { point: point.clone(), disk: disk.clone(), from })?;
+            let Answer::Disk { size, checksum, record, leaves } = &answer else { return Err(unexpected(&answer)) };
+            let (parts, rest) = leaves.as_chunks::<32>();
+            let (total, end) = (regions_in(*size), from + parts.len() as u64);
+            let fresh = StoredDisk { size: *size, checksum: *checksum, record: *record, leaves: Vec::new() };
+            let disk = found.get_or_insert(fresh);
+            let same = (disk.size, disk.checksum, disk.record) == (*size, *checksum, *record);
+            if !same || *size > MAX_DISK || !rest.is_empty() || end > total || (parts.is_empty() && end < total) {
                 return Err(unexpected(&answer));
             }
-            (list.size, list.checksum) = (ByteCount(*size), *checksum);
-            list.chunks.extend(parts.iter().copied().map(ChunkId));
-            if end == *total {
-                return Ok(list);
+            disk.leaves.extend(parts.iter().copied().map(ChunkId));
+            if end == total
+                && let Some(found) = found.take()
+            {
+                return Ok(found);
             }
         }
     }
 
-    /// Which of these chunks are stored.
+    /// The extents of a region of a disk of a point.
+    pub(crate) fn region(&mut self, (point, disk): (&PointId, &DiskName), region: u64, size: u64) -> TaskResult<Leaf> {
+        let answer = self.ask(&Ask::Region { point: point.clone(), disk: disk.clone(), region })?;
+        let Answer::Region { leaf } = &answer else { return Err(unexpected(&answer)) };
+        let length = region_len(size, region).unwrap_or(0);
+        Leaf::decode(leaf, length).map_err(|_| unexpected(&answer))
+    }
+
+    /// Whether a leaf is stored with all that it names.
+    pub(crate) fn have_leaf(&mut self, leaf: &ChunkId, (size, region): (u64, u64)) -> TaskResult<bool> {
+        let answer = self.ask_here(&Ask::HaveLeaf { size, region, leaf: Digest(leaf.0) })?;
+        let Answer::Have { stored } = &answer else { return Err(unexpected(&answer)) };
+        match stored[..] {
+            [one] => Ok(one == 1),
+            _ => Err(unexpected(&answer)),
+        }
+    }
+
+    /// Which of these records are stored.
     pub(crate) fn have(&mut self, ids: &[ChunkId]) -> TaskResult<Vec<bool>> {
         let raw = ids.iter().flat_map(|id| id.0).collect();
-        let answer = self.ask(&Ask::Have { ids: raw })?;
+        let answer = self.ask_here(&Ask::Have { ids: raw })?;
         let Answer::Have { stored } = &answer else { return Err(unexpected(&answer)) };
         if stored.len() != ids.len() {
             return Err(unexpected(&answer));
@@ -171,33 +232,26 @@ impl<'a> RepositoryClient<'a> {
         Ok(stored.iter().map(|byte| *byte == 1).collect())
     }
 
-    /// Stores chunks that fit one message.
-    pub(crate) fn put(&mut self, chunks: Vec<crate::proto::Stored>) -> TaskResult<()> {
-        done(&self.ask(&Ask::Put { chunks })?)
+    /// Stores records that fit one message.
+    pub(crate) fn put(&mut self, records: Vec<Packed>) -> TaskResult<()> {
+        done(&self.ask_here(&Ask::Put { records })?)
     }
 
-    /// Fetches chunks: the first of those asked for, at least one.
-    pub(crate) fn get(&mut self, ids: &[ChunkId]) -> TaskResult<Vec<crate::proto::Stored>> {
+    /// Makes what was put durable, for the disk with this record.
+    pub(crate) fn keep(&mut self, disk: &ChunkId) -> TaskResult<()> {
+        done(&self.ask_here(&Ask::Keep { disk: Digest(disk.0) })?)
+    }
+
+    /// Fetches records: the first of those asked for, at least one.
+    pub(crate) fn get(&mut self, ids: &[ChunkId]) -> TaskResult<Vec<Packed>> {
         let raw = ids.iter().flat_map(|id| id.0).collect();
         let answer = self.ask(&Ask::Get { ids: raw })?;
-        let Answer::Got { chunks } = answer else { return Err(unexpected(&answer)) };
-        let named = chunks.iter().zip(ids).all(|(chunk, id)| chunk.id.0 == id.0);
-        if chunks.is_empty() || chunks.len() > ids.len() || !named {
-            return Err(unexpected(&Answer::Got { chunks: Vec::new() }));
+        let Answer::Got { records } = answer else { return Err(unexpected(&answer)) };
+        let named = records.iter().zip(ids).all(|(record, id)| record.id.0 == id.0);
+        if records.is_empty() || records.len() > ids.len() || !named {
+            return Err(unexpected(&Answer::Got { records: Vec::new() }));
         }
-        Ok(chunks)
-    }
-
-    /// Stores a disk's chunk list and answers its digest.
-    pub(crate) fn store_manifest(&mut self, manifest: &DiskManifest) -> TaskResult<Digest> {
-        for part in manifest.chunks.chunks(PART / 32) {
-            let ids = part.iter().flat_map(|id| id.0).collect();
-            done(&self.ask_once(&Ask::ListPart { ids })?)?;
-        }
-        let (size, checksum, allocation) = (manifest.size.0, manifest.checksum, manifest.allocation.to_bytes());
-        let answer = self.ask_once(&Ask::StoreList { size, checksum, allocation })?;
-        let Answer::List { manifest } = answer else { return Err(unexpected(&answer)) };
-        Ok(manifest)
+        Ok(records)
     }
 
     /// The digests of a replica's point, if they are there and sound.

@@ -1,29 +1,41 @@
 //! The answering end of a repository's data channel: one mover, under one access. Only this agent touches the folder.
 
 use crate::link::{Link, LinkError, MAX_FRAME};
-use crate::proto::{Answer, Ask, Stored};
+use crate::proto::{Answer, Ask, Keys, Packed};
 use crate::repository_client::{MAX_DISK, PART};
 use crate::shared::Shared;
 use crate::task::failure;
-use farshore_format::{Allocation, ChunkId, DigestMap, DiskManifest, MAX_ENCODED_CHUNK, blocks_in, chunks_in};
-use farshore_repository::{Error, Repository, WriteSession};
-use farshore_schemas::ids::{DiskName, Name, PointId, TaskId};
+use farshore_format::repository::{MAX_STORED, PointDisk, RecordKind, Unpacker, regions_in};
+use farshore_format::{ChunkId, DigestMap, blocks_in};
+use farshore_repository::Error;
+use farshore_repository::{Repository, SentRecord, WriteSession};
+use farshore_schemas::ids::{Digest, DiskName, Name, PointId, TaskId};
 use farshore_schemas::messages::agent::Failure;
 use farshore_schemas::units::ByteCount;
 use std::sync::Arc;
 
-/// Chunks answered in one message at most: their stored forms fit a frame.
-const GOT: usize = MAX_FRAME / (MAX_ENCODED_CHUNK + 64);
+/// Bytes of records answered in one message: with one more they fit a frame.
+const GOT: usize = 1024 * 1024;
+/// Records asked for or about in one message at most.
+const ASKED: usize = 65_536;
+const _: () = assert!(GOT + MAX_STORED as usize + ASKED < MAX_FRAME);
+
+/// A disk of a point.
+type DiskKey = (PointId, DiskName);
+/// A disk as its point names it, and the ids of its leaves.
+type DiskLeaves = (PointDisk, Vec<ChunkId>);
 
 /// One connection's work in progress.
 struct Service {
     repository: Arc<Repository>,
     /// Keeps what this mover found or stored from a prune.
     _session: WriteSession,
-    list: Vec<ChunkId>,
+    unpacker: Unpacker,
+    /// Bytes that what was put since the last disk was kept takes.
+    added: u64,
     map: Vec<u8>,
-    /// The list or map asked for last, since long ones are asked for in parts.
-    last_list: Option<((PointId, DiskName), DiskManifest)>,
+    /// The disk or map asked for last, since long ones are asked for in parts.
+    last_disk: Option<(DiskKey, DiskLeaves)>,
     last_map: Option<(Ask, Vec<u8>)>,
 }
 
@@ -35,10 +47,19 @@ pub(crate) fn serve(shared: &Shared, link: &mut Link, name: &Name, access: &Task
         Err(crate::task::TaskError::Link(error)) => return Err(error),
         Err(crate::task::TaskError::Stopped(_)) => return Ok(()),
     };
-    link.send(&Answer::Welcome)?;
+    let keys = repository.domain().keys();
+    let keys = Keys { ids: Digest(keys.ids), borders: Digest(keys.borders) };
+    link.send(&Answer::Welcome { keys, opening: Digest(repository.opening()) })?;
     let session = repository.write_session();
-    let mut service =
-        Service { repository, _session: session, list: Vec::new(), map: Vec::new(), last_list: None, last_map: None };
+    let mut service = Service {
+        repository,
+        _session: session,
+        unpacker: Unpacker::default(),
+        added: 0,
+        map: Vec::new(),
+        last_disk: None,
+        last_map: None,
+    };
     loop {
         let ask: Ask = match link.receive() {
             Ok(ask) => ask,
@@ -64,7 +85,11 @@ fn senseless(what: &str) -> Failure {
 
 fn ids(raw: &[u8]) -> Result<Vec<ChunkId>, Failure> {
     let (ids, rest) = raw.as_chunks::<32>();
-    if rest.is_empty() { Ok(ids.iter().copied().map(ChunkId).collect()) } else { Err(senseless("a list of chunk ids")) }
+    if rest.is_empty() && !ids.is_empty() && ids.len() <= ASKED {
+        Ok(ids.iter().copied().map(ChunkId).collect())
+    } else {
+        Err(senseless("a list of chunk ids"))
+    }
 }
 
 fn refused(error: Error) -> Failure {
@@ -73,47 +98,45 @@ fn refused(error: Error) -> Failure {
 
 impl Service {
     fn answer(&mut self, ask: Ask) -> Result<Answer, Failure> {
+        let yes_or_no = |stored: Vec<bool>| Answer::Have { stored: stored.into_iter().map(u8::from).collect() };
         match ask {
-            Ask::Chunks { point, disk, from } => {
-                self.look_up(point, disk)?;
-                self.list_part(from)
+            Ask::Disk { point, disk, from } => self.disk_part((point, disk), from),
+            Ask::Region { point, disk, region } => {
+                let (_, leaves) = self.look_up((point, disk))?;
+                let leaf = usize::try_from(region).ok().and_then(|region| leaves.get(region)).copied();
+                let leaf = leaf.ok_or_else(|| senseless("a region beyond the disk's end"))?;
+                Ok(Answer::Region { leaf: self.repository.leaf_bytes(&leaf).map_err(refused)? })
             }
-            Ask::Allocation { point, disk } => {
-                let runs = self.look_up(point, disk)?.allocation.to_bytes();
-                Ok(Answer::Allocation { runs })
-            }
-            Ask::Have { ids: raw } => {
-                let stored = self.repository.have(&ids(&raw)?).map_err(refused)?;
-                Ok(Answer::Have { stored: stored.into_iter().map(u8::from).collect() })
-            }
-            Ask::Put { chunks } => {
-                for chunk in chunks {
-                    self.repository.put_chunk(ChunkId(chunk.id.0), &chunk.bytes).map_err(refused)?;
+            Ask::HaveLeaf { size, region, leaf } => {
+                if size > MAX_DISK || region >= regions_in(size) {
+                    return Err(senseless("a region beyond the disk's end"));
                 }
+                let stored = self.repository.have_leaf(&ChunkId(leaf.0), (size, region)).map_err(refused)?;
+                Ok(yes_or_no(vec![stored]))
+            }
+            Ask::Have { ids: raw } => Ok(yes_or_no(self.repository.have(&ids(&raw)?).map_err(refused)?)),
+            Ask::Put { records } => self.put(records),
+            Ask::Get { ids: raw } => {
+                let records = self.repository.stored_records(&ids(&raw)?, GOT).map_err(refused)?;
+                Ok(Answer::Got { records: records.into_iter().map(packed).collect() })
+            }
+            Ask::Keep { disk } => {
+                self.repository.flush().map_err(refused)?;
+                self.repository.note_added(ChunkId(disk.0), std::mem::take(&mut self.added));
                 Ok(Answer::Done)
-            }
-            Ask::Get { ids: raw } => self.get(&ids(&raw)?),
-            Ask::ListPart { ids: raw } => {
-                let part = ids(&raw)?;
-                if (self.list.len() + part.len()) as u64 > chunks_in(MAX_DISK) {
-                    return Err(senseless("a chunk list of that length"));
-                }
-                self.list.extend(part);
-                Ok(Answer::Done)
-            }
-            Ask::StoreList { size, checksum, allocation } => {
-                let chunks = std::mem::take(&mut self.list);
-                if size > MAX_DISK || chunks.len() as u64 != chunks_in(size) {
-                    return Err(senseless("a chunk list that does not cover the disk"));
-                }
-                let allocation =
-                    Allocation::from_bytes(&allocation, size).ok_or_else(|| senseless("a list of allocated blocks"))?;
-                let list = DiskManifest { size: ByteCount(size), checksum, chunks, allocation };
-                let manifest = self.repository.put_disk_manifest(&list).map_err(refused)?;
-                Ok(Answer::List { manifest })
             }
             Ask::Digests { .. } | Ask::MapPart { .. } | Ask::StoreMap { .. } => self.answer_digests(ask),
         }
+    }
+
+    fn put(&mut self, records: Vec<Packed>) -> Result<Answer, Failure> {
+        let sent = |record: Packed| {
+            let kind = RecordKind::from_byte(record.kind).ok_or_else(|| senseless("a record of that kind"))?;
+            Ok(SentRecord { id: ChunkId(record.id.0), kind, plain: record.plain, bytes: record.bytes })
+        };
+        let records = records.into_iter().map(sent).collect::<Result<Vec<_>, Failure>>()?;
+        self.added += self.repository.put_records(&records, &mut self.unpacker).map_err(refused)?;
+        Ok(Answer::Done)
     }
 
     fn answer_digests(&mut self, ask: Ask) -> Result<Answer, Failure> {
@@ -144,47 +167,38 @@ impl Service {
                 self.repository.keep_digests(&replica, &keep).map_err(refused)?;
                 Ok(Answer::Done)
             }
-            Ask::Chunks { .. }
-            | Ask::Allocation { .. }
+            Ask::Disk { .. }
+            | Ask::Region { .. }
+            | Ask::HaveLeaf { .. }
             | Ask::Have { .. }
             | Ask::Put { .. }
             | Ask::Get { .. }
-            | Ask::ListPart { .. }
-            | Ask::StoreList { .. } => Err(senseless("a question about chunks in place of digests")),
+            | Ask::Keep { .. } => Err(senseless("a question about chunks in place of digests")),
         }
     }
 
-    /// The manifest of a disk of a point, kept while the same is asked for.
-    fn look_up(&mut self, point: PointId, disk: DiskName) -> Result<&DiskManifest, Failure> {
-        let key = (point, disk);
-        let (found, manifest) = match self.last_list.take().filter(|(last, _)| *last == key) {
-            Some(last) => last,
-            None => {
-                let manifest = self.repository.disk_manifest(&key.0, &key.1).map_err(refused)?;
-                (key, manifest)
-            }
+    /// A disk of a point and its leaves, kept while the same is asked for.
+    fn look_up(&mut self, key: DiskKey) -> Result<&DiskLeaves, Failure> {
+        let found = match self.last_disk.take().filter(|(last, _)| *last == key) {
+            Some((_, found)) => found,
+            None => self.repository.disk_leaves(&key.0, &key.1).map_err(refused)?,
         };
-        Ok(&self.last_list.insert((found, manifest)).1)
+        Ok(&self.last_disk.insert((key, found)).1)
     }
 
-    fn list_part(&self, from: u64) -> Result<Answer, Failure> {
-        let Some((_, list)) = &self.last_list else { return Err(senseless("a list that was not asked for")) };
-        let part = usize::try_from(from).ok().and_then(|from| list.chunks.get(from..)).unwrap_or_default();
+    fn disk_part(&mut self, key: DiskKey, from: u64) -> Result<Answer, Failure> {
+        let (disk, leaves) = self.look_up(key)?;
+        let part = usize::try_from(from).ok().and_then(|from| leaves.get(from..)).unwrap_or_default();
         let part = &part[..part.len().min(PART / 32)];
-        Ok(Answer::Chunks {
-            size: list.size.0,
-            checksum: list.checksum,
-            total: list.chunks.len() as u64,
-            ids: part.iter().flat_map(|id| id.0).collect(),
+        Ok(Answer::Disk {
+            size: disk.size.0,
+            checksum: disk.checksum,
+            record: disk.disk,
+            leaves: part.iter().flat_map(|id| id.0).collect(),
         })
     }
+}
 
-    fn get(&self, wanted: &[ChunkId]) -> Result<Answer, Failure> {
-        let mut chunks = Vec::new();
-        for id in wanted.iter().take(GOT) {
-            let bytes = self.repository.get_chunk(*id).map_err(refused)?;
-            chunks.push(Stored { id: farshore_schemas::ids::Digest(id.0), bytes });
-        }
-        Ok(Answer::Got { chunks })
-    }
+fn packed(record: SentRecord) -> Packed {
+    Packed { id: Digest(record.id.0), kind: record.kind as u8, plain: record.plain, bytes: record.bytes }
 }

@@ -7,7 +7,8 @@ use crate::task::{TaskError, TaskResult, failure, image_failure};
 use crate::tls::Secrets;
 use farshore_bus::Bus;
 use farshore_hosts::{FolderHost, OWN_PREFIX};
-use farshore_repository::{ReplicaStore, Repository};
+use farshore_repository::ReplicaStore;
+use farshore_repository::{Owner, Repository, Unlock};
 use farshore_schemas::ids::{Digest, Lineage, Name, SiteName, TaskId, VmName, VmRef};
 use farshore_schemas::messages::Epoch;
 use farshore_schemas::messages::agent::{Failure, Order, Outcome};
@@ -59,6 +60,8 @@ impl Kept {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct ServedRepository {
     pub(crate) path: PathBuf,
+    /// The file with its passphrase, when it is encrypted.
+    pub(crate) passphrase_file: Option<PathBuf>,
     /// Its owner's lineage.
     pub(crate) lineage: Lineage,
     /// Lineages that the owner had before its log was put back.
@@ -68,16 +71,11 @@ pub(crate) struct ServedRepository {
 impl ServedRepository {
     /// Opens the folder. One that bears an earlier lineage of its owner is taken over: it is the same owner, whose log was
     /// put back. Points that the log no longer knows stay: every manifest in the folder is a hold.
-    fn open(&self, name: &Name) -> farshore_repository::Result<Repository> {
-        match Repository::open(&self.path, name, self.lineage) {
-            Err(farshore_repository::Error::Owner { found_name, found, .. })
-                if found_name == *name && self.formerly.contains(&found) =>
-            {
-                tracing::warn!(repository = %name, %found, now = %self.lineage, "the owner's log was put back: its folder is taken over under the new lineage");
-                Repository::adopt(&self.path, name, self.lineage)
-            }
-            opened => opened,
-        }
+    fn open(&self, site: &SiteName, name: &Name) -> farshore_repository::Result<Repository> {
+        let unlock = self.passphrase_file.as_deref().map_or_else(|| Ok(Unlock::default()), Unlock::from_file)?;
+        let (lineage, formerly) = (self.lineage, self.formerly.clone());
+        let owner = Owner { site: site.clone(), repository: name.clone(), lineage, formerly };
+        Repository::open_for_owner(&self.path, &owner, &unlock)
     }
 }
 
@@ -138,7 +136,7 @@ impl Shared {
         if let Some(repository) = open.get(name) {
             return Ok(repository.clone());
         }
-        let repository = Arc::new(served.open(name)?);
+        let repository = Arc::new(served.open(&self.site, name)?);
         open.insert(name.clone(), repository.clone());
         Ok(repository)
     }

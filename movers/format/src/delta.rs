@@ -7,7 +7,7 @@
 //! bytes), first 8 bytes of BLAKE3 over the record before it. Trailer: `FSDELEND`, records u64, blocks u64, BLAKE3 over
 //! the checks of all records in order, first 8 bytes of BLAKE3. Little-endian. A short last block is padded with zeros.
 
-use crate::chunk::unpack;
+use crate::sealed::unpack;
 use crate::{BLOCK, blocks_in};
 
 /// Bytes of a header.

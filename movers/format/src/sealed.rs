@@ -5,6 +5,7 @@
 use farshore_schemas::codec;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use std::io::Read;
 
 const HEAD: usize = 18;
 const TRAILER: usize = 32;
@@ -98,6 +99,15 @@ pub(crate) fn open<T: DeserializeOwned>(kind: &Kind, bytes: &[u8], max: u64) -> 
     if claimed > max {
         return Err(wrong);
     }
-    let body = crate::chunk::unpack(&sealed[HEAD..], claimed as usize).ok_or(wrong)?;
+    let body = unpack(&sealed[HEAD..], claimed as usize).ok_or(wrong)?;
     codec::decode_limited(&body, body.len()).map_err(|error| kind.body(error.to_string()))
+}
+
+/// Decompresses to exactly `length` bytes, or not at all.
+pub(crate) fn unpack(packed: &[u8], length: usize) -> Option<Vec<u8>> {
+    let reader = zstd::stream::read::Decoder::with_buffer(packed).ok()?;
+    let mut content = Vec::with_capacity(length.min(256 << 10));
+    // One byte more than claimed is asked for, so that a longer content is noticed and never produced in full.
+    reader.take(length as u64 + 1).read_to_end(&mut content).ok()?;
+    (content.len() == length).then_some(content)
 }

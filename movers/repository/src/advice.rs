@@ -10,6 +10,10 @@ impl Error {
             ("KEY", "give the passphrase of one of its key slots; without one its content cannot be read by anybody")
         } else if matches!(self, Error::NotHere { .. }) {
             ("NOT-HERE", "look at the path, or make one with farshore repo init")
+        } else if matches!(self, Error::Older { .. }) {
+            ("OLD-FORMAT", "move the folder away: the repository is made anew, and full backups fill it")
+        } else if matches!(self, Error::Passphrase { .. }) {
+            ("PASSPHRASE", "put the passphrase into that file, on one line, readable by this user")
         } else if matches!(self, Error::NoSlot { .. }) {
             ("NO-SLOT", "choose one that farshore repo key list shows")
         } else if matches!(self, Error::LastSlot { .. }) {
@@ -65,6 +69,8 @@ impl Error {
             }
             Error::Key { .. }
             | Error::NotHere { .. }
+            | Error::Older { .. }
+            | Error::Passphrase { .. }
             | Error::NoSlot { .. }
             | Error::LastSlot { .. }
             | Error::NoKey { .. }
@@ -78,7 +84,7 @@ impl Error {
                 "the owner's log is older than the folder: recover the newest log, or adopt the folder",
                 false,
             ),
-            Error::BadChunk(_) => {
+            Error::BadRecord { .. } => {
                 (Repository, "BAD-CHUNK", "send it again; if it stays, check the memory of the source mover", true)
             }
             Error::NoChunk { .. } => {

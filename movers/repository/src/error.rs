@@ -75,6 +75,14 @@ pub enum Error {
         /// The newest that is known.
         known: u32,
     },
+    /// Made by a version that this build does not read any more.
+    #[error("the repository at {} has format {found}, which this build does not read any more", path.display())]
+    Older {
+        /// Its folder.
+        path: PathBuf,
+        /// Its format.
+        found: u32,
+    },
     /// The folder belongs to another.
     #[error("the repository at {} belongs to {found_name} of lineage {found}, not to {name} of {lineage}", path.display())]
     Owner {
@@ -95,6 +103,14 @@ pub enum Error {
         /// Its folder.
         path: PathBuf,
         /// Why not.
+        why: String,
+    },
+    /// The file that should hold its passphrase does not.
+    #[error("the passphrase file {}: {why}", path.display())]
+    Passphrase {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
         why: String,
     },
     /// A key slot that is not there.
@@ -167,9 +183,14 @@ pub enum Error {
         /// Highest position seen.
         seen: u64,
     },
-    /// A chunk that was sent is not what it says.
-    #[error("a chunk was refused: {0}")]
-    BadChunk(#[from] farshore_format::ChunkError),
+    /// A record that was sent is not what it says.
+    #[error("record {id} was refused: {why}")]
+    BadRecord {
+        /// What it says that it is.
+        id: ChunkId,
+        /// Why it is not.
+        why: String,
+    },
     /// A chunk is not there.
     #[error("chunk {id} is not in the repository")]
     NoChunk {

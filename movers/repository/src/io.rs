@@ -18,8 +18,6 @@ pub enum Op<'a> {
     Resize(&'a Path),
     /// A file, or the folder of a file system as a whole, is made durable.
     Sync(&'a Path),
-    /// Every change to the file system that holds this folder is made durable.
-    SyncAll(&'a Path),
     /// A file or folder gets another name.
     Rename(&'a Path, &'a Path),
     /// A file or folder is deleted.
@@ -154,12 +152,6 @@ impl Io {
         self.sync_with(Op::Sync(path), path, || File::open(path)?.sync_all())
     }
 
-    /// Makes everything on the file system durable. `root` must have been opened before the writes, or their errors
-    /// would not be told to it.
-    pub(crate) fn sync_all(&self, root: &File, path: &Path) -> Result<()> {
-        self.sync_with(Op::SyncAll(path), path, || Ok(rustix::fs::syncfs(root)?))
-    }
-
     pub(crate) fn rename(&self, from: &Path, to: &Path) -> Result<()> {
         self.change("rename", Op::Rename(from, to), from, || std::fs::rename(from, to))
     }
@@ -179,19 +171,6 @@ impl Io {
             return Ok(());
         }
         self.change("create", Op::MakeFolder(path), path, || std::fs::create_dir_all(path))
-    }
-
-    /// Puts a file into place whole, but not yet durable: under another name first, then renamed.
-    pub(crate) fn place(&self, path: &Path, temporary: &Path, bytes: &[u8]) -> Result<()> {
-        let placed = self
-            .make_file(temporary)
-            .and_then(|file| self.write_at(&file, temporary, bytes, 0))
-            .and_then(|()| self.rename(temporary, path));
-        if placed.is_err() {
-            // What is left of it would only take space from a disk that may be full; the error that counts is above.
-            let _ = std::fs::remove_file(temporary);
-        }
-        placed
     }
 
     /// Puts a file into place whole and durable, its name included.

@@ -1,4 +1,4 @@
-//! Where bytes are kept: the repository (chunks, manifests, restore points, digests of replicas) and the replica store
+//! Where bytes are kept: the repository (packs, index, restore points, digests of replicas) and the replica store
 //! (the newest state of each disk raw, and reverse deltas back to older points). Called by the task runners of
 //! `farshore-agent`, on threads that may block: everything here is synchronous. What is not here: who may come in, what
 //! is kept for how long, and the network; those are decided by the owner's log and done by the agent.
@@ -14,12 +14,14 @@ mod io;
 mod replica;
 mod repository;
 pub mod sparse;
-pub mod v1;
 
 pub use error::{Error, Store};
 pub use io::{Faults, Op};
 pub use replica::{BlockContent, DiskWriter, FinishedDisk, ReplicaStore};
-pub use repository::{Pruned, Repository, Verified, WriteSession};
+pub use repository::{
+    BackedUp, BackupOptions, Changes, Create, Damage, Marks, Owner, OwnerFile, ProvenPoint, Pruned, RawSource,
+    Repository, Restored, SentRecord, SharedDomain, Source, Stages, Unlock, Verified, WriteSession, within,
+};
 
 /// What either store answers.
 pub type Result<T> = std::result::Result<T, Error>;

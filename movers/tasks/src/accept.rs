@@ -117,11 +117,17 @@ fn obey_command(batch: &mut Batch<'_>, envelope: &Envelope, command: &Command) -
             Vec::new()
         }
         Command::ServeHost { host, driver, epochs } => serve_host(batch, (host.clone(), driver.clone()), epochs),
-        Command::ServeRepository { repository, path, lineage } => {
-            let (repository, path, lineage) = (repository.clone(), path.clone(), *lineage);
-            batch.add(Fact::Repository { repository: repository.clone(), path: path.clone(), lineage });
+        Command::ServeRepository { repository, path, passphrase_file, lineage } => {
+            let (repository, path, passphrase_file, lineage) =
+                (repository.clone(), path.clone(), passphrase_file.clone(), *lineage);
+            batch.add(Fact::Repository {
+                repository: repository.clone(),
+                path: path.clone(),
+                passphrase_file: passphrase_file.clone(),
+                lineage,
+            });
             let formerly = batch.state.formerly();
-            vec![Action::ServeRepository { repository, path, lineage, formerly }]
+            vec![Action::ServeRepository { repository, path, passphrase_file, lineage, formerly }]
         }
         Command::Run(order) => run(batch, envelope, Order::clone(order)),
         Command::Cancel { task } => cancel(batch, &envelope.from, task),
@@ -167,9 +173,10 @@ fn tell_epochs(batch: &mut Batch<'_>, host: &Name, told: &[(VmRef, Epoch)]) {
 
 /// What this agent serves of repositories.
 pub(crate) fn served_repositories(state: &State) -> impl Iterator<Item = Action> + '_ {
-    state.repositories.iter().map(|(repository, (path, lineage))| {
-        let (repository, path, lineage) = (repository.clone(), path.clone(), *lineage);
-        Action::ServeRepository { repository, path, lineage, formerly: state.formerly() }
+    state.repositories.iter().map(|(repository, (path, passphrase_file, lineage))| {
+        let (repository, path, passphrase_file, lineage) =
+            (repository.clone(), path.clone(), passphrase_file.clone(), *lineage);
+        Action::ServeRepository { repository, path, passphrase_file, lineage, formerly: state.formerly() }
     })
 }
 

@@ -58,6 +58,8 @@ pub enum Fact {
         repository: Name,
         /// Its folder.
         path: String,
+        /// The file with its passphrase, when it is encrypted.
+        passphrase_file: Option<String>,
         /// Its owner's lineage.
         lineage: Lineage,
     },

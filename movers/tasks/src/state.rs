@@ -88,7 +88,8 @@ pub struct State {
     /// How far control's channel has come, in its present lineage.
     pub(crate) heard: Option<Mark>,
     pub(crate) hosts: BTreeMap<Name, Driver>,
-    pub(crate) repositories: BTreeMap<Name, (String, Lineage)>,
+    /// Repositories to serve: folder, file with the passphrase, the owner's lineage.
+    pub(crate) repositories: BTreeMap<Name, (String, Option<String>, Lineage)>,
     pub(crate) epochs: BTreeMap<VmRef, Epoch>,
     pub(crate) open: BTreeMap<TaskId, OpenTask>,
     pub(crate) ended: BTreeMap<TaskId, EndedTask>,
@@ -194,8 +195,8 @@ impl State {
             Fact::Host { host, driver } => {
                 self.hosts.insert(host.clone(), driver.clone());
             }
-            Fact::Repository { repository, path, lineage } => {
-                self.repositories.insert(repository.clone(), (path.clone(), *lineage));
+            Fact::Repository { repository, path, passphrase_file, lineage } => {
+                self.repositories.insert(repository.clone(), (path.clone(), passphrase_file.clone(), *lineage));
             }
             Fact::Raised { origin, epoch } => {
                 self.epochs.insert(origin.clone(), epoch.clone());

@@ -63,6 +63,8 @@ pub enum Action {
         repository: Name,
         /// Its folder.
         path: String,
+        /// The file with its passphrase, when it is encrypted.
+        passphrase_file: Option<String>,
         /// Its owner's lineage.
         lineage: Lineage,
         /// Those that its control spoke under before its log was put back: a folder that bears one of them is taken over.

@@ -1,6 +1,6 @@
 //! Records as they are stored: the first four bytes of an input are the length in the directory, the rest is the record.
 
-use farshore_format::v1::{Compression, Packer, Unpacker};
+use farshore_format::repository::{Compression, Packer, Unpacker};
 use std::cell::RefCell;
 
 thread_local! {

@@ -1,6 +1,6 @@
 //! Segments of the index: their header, a page and their tail.
 
-use farshore_format::v1::{ChunkId, FileId, Filter, IndexHeader, PAGE, Place, decode_page, encode_page};
+use farshore_format::repository::{ChunkId, FileId, Filter, IndexHeader, PAGE, Place, decode_page, encode_page};
 
 pub(crate) fn run(bytes: &[u8]) {
     let ([number, count], rest) = crate::head::<2>(bytes);

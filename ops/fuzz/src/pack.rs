@@ -1,6 +1,6 @@
 //! Packs: header, footer and directory, as the end of a file of any length.
 
-use farshore_format::v1::{
+use farshore_format::repository::{
     ChunkId, DirectoryEntry, FOOTER_LEN, FileId, PACK_HEADER_LEN, PackFooter, PackHeader, RecordKind, SealKey, Suite,
     decode_directory, encode_directory,
 };

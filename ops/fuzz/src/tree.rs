@@ -1,7 +1,7 @@
 //! What a disk consists of: the first byte of an input says what the rest is to be read as, the next eight how long its
 //! region or disk is.
 
-use farshore_format::v1::{ChunkId, DiskTree, Extent, Leaf, LeafList};
+use farshore_format::repository::{ChunkId, DiskTree, Extent, Leaf, LeafList};
 use farshore_schemas::ids::Digest;
 
 pub(crate) fn run(bytes: &[u8]) {
@@ -22,7 +22,11 @@ pub(crate) fn run(bytes: &[u8]) {
             if let Ok(tree) = DiskTree::decode(record) {
                 assert_eq!(tree.encode(), record);
                 let named: usize = (0..tree.lists.len()).map(|list| tree.leaves_of(list)).sum();
-                assert_eq!(named as u64, farshore_format::v1::regions_in(tree.size), "each region has its leaf");
+                assert_eq!(
+                    named as u64,
+                    farshore_format::repository::regions_in(tree.size),
+                    "each region has its leaf"
+                );
             }
         }
     }

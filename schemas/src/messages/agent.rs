@@ -30,6 +30,8 @@ pub enum Command {
         repository: Name,
         /// The folder on the agent's machine.
         path: String,
+        /// A file there with its passphrase, when it is encrypted.
+        passphrase_file: Option<String>,
         /// Owner's lineage; the folder refuses another one unless adopted.
         lineage: Lineage,
     },
@@ -97,7 +99,7 @@ pub struct DiskPoint {
     pub size: ByteCount,
     /// BLAKE3 over its content in order, holes read as zeros: computed where it was read.
     pub checksum: Digest,
-    /// For a backup: BLAKE3 of the disk's stored chunk list; zeros for a replica.
+    /// For a backup: the id of the disk's record in the repository; zeros for a replica.
     pub manifest: Digest,
 }
 
@@ -194,7 +196,7 @@ pub enum TaskSpec {
         access: TaskId,
         /// The point being made.
         point: PointId,
-        /// The newest point of this VM, to take chunk ids from; a full otherwise.
+        /// The newest point of this VM, to tell what changed since; a full otherwise.
         parent: Option<PointId>,
     },
     /// Repository agent: let these peers in until `CloseAccess`. Answer: `Outcome::Done`.
@@ -211,8 +213,7 @@ pub enum TaskSpec {
         /// The access.
         access: TaskId,
     },
-    /// Repository agent: check that every chunk is there and durable, then write the point's manifest.
-    /// Answer: `Outcome::PointDurable`.
+    /// Repository agent: check that all is there and durable, then write the point. Answer: `Outcome::PointDurable`.
     CommitPoint {
         /// The repository.
         repository: Name,
@@ -225,8 +226,7 @@ pub enum TaskSpec {
         /// The disks, as the source mover reported them.
         disks: Vec<DiskPoint>,
     },
-    /// Repository agent: drop these points (manifests go to the trash), then unlink chunks that nothing names and that
-    /// a prune before this one marked. Answer: `Outcome::Pruned`.
+    /// Repository agent: drop these points, and clean up what nothing names any more. Answer: `Outcome::Pruned`.
     PrunePoints {
         /// The repository.
         repository: Name,

@@ -13,6 +13,9 @@ pub struct RepositorySpec {
     pub mover: Name,
     /// The folder on the agent's machine.
     pub path: String,
+    /// A file on the agent's machine with the passphrase of an encrypted repository; without one it is not encrypted. It is
+    /// named here, never told.
+    pub passphrase_file: Option<String>,
 }
 
 /// A restore point of a VM.

@@ -91,7 +91,8 @@ fn define(state: &State, spec: &RepositorySpec, context: &Context) -> Result<Dec
     match state {
         State::Undefined { .. } => Ok(Decision::event(event).and_send(register)),
         State::Defined(repository) => {
-            let moved = repository.spec.path != spec.path;
+            let place = |spec: &RepositorySpec| (spec.path.clone(), spec.passphrase_file.clone());
+            let moved = place(&repository.spec) != place(spec);
             if moved && !(repository.orders.open.is_empty() && repository.accesses.is_empty()) {
                 return Err(in_use(repository, context));
             }
@@ -138,6 +139,7 @@ fn agent_ready(
     draft.tell(agent::Command::ServeRepository {
         repository: me(context).clone(),
         path: repository.spec.path.clone(),
+        passphrase_file: repository.spec.passphrase_file.clone(),
         lineage: context.lineage,
     });
     if new {

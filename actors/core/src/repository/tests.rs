@@ -17,7 +17,7 @@ pub(super) const S1: &str = "hq:session/s1";
 pub(super) const S2: &str = "dr:session/s2";
 
 pub(super) fn define(path: &str) -> Command {
-    Command::Define(RepositorySpec { mover: name("m1"), path: path.to_owned() })
+    Command::Define(RepositorySpec { mover: name("m1"), path: path.to_owned(), passphrase_file: None })
 }
 
 pub(super) fn ready(incarnation: u8) -> Command {
@@ -230,7 +230,12 @@ wake: NOT-DUE NOT-DUE NOT-DUE NOT-DUE NOT-DUE NOT-DUE NOT-DUE NOT-DUE
 fn defining_registers_and_the_agents_coming_serves_the_folder() {
     let defined = given::<Repository>(ME, []).when(define("/r"));
     let defined = defined.sent(&[(MOVER, Message::Mover(mover::Command::Register))]);
-    let serve = agent::Command::ServeRepository { repository: name("r1"), path: "/r".to_owned(), lineage: lineage(1) };
+    let serve = agent::Command::ServeRepository {
+        repository: name("r1"),
+        path: "/r".to_owned(),
+        passphrase_file: None,
+        lineage: lineage(1),
+    };
     defined.from(MOVER).when(ready(1)).sent(&[(AGENT, Message::Agent(serve))]);
 }
 
@@ -338,7 +343,7 @@ fn task_ids_are_never_used_twice_although_the_repository_was_removed() {
 
 #[test]
 fn a_change_of_mover_says_farewell_to_the_one_before() {
-    let moved = Command::Define(RepositorySpec { mover: name("m2"), path: "/r".to_owned() });
+    let moved = Command::Define(RepositorySpec { mover: name("m2"), path: "/r".to_owned(), passphrase_file: None });
     let given = served().later(Millis(1)).from(OPS).when(moved).sent(&[
         (MOVER, Message::Mover(mover::Command::Unregister)),
         ("hq:mover/m2", Message::Mover(mover::Command::Register)),

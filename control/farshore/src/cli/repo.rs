@@ -123,6 +123,9 @@ pub(crate) struct RepoPruneArgs {
     /// Do it.
     #[arg(long)]
     pub(crate) apply: bool,
+    /// Take the folder from the site that owns it: its mover is refused from then on.
+    #[arg(long, requires = "apply")]
+    pub(crate) take_ownership: bool,
 }
 
 /// Which points go.

@@ -109,7 +109,7 @@ fn a_repository_of_a_newer_format_is_left_alone() {
     site.stop();
     let format = data.join("repository/format.json");
     let older = fs::read_to_string(&format).unwrap();
-    fs::write(&format, older.replace("\"format\": 0", "\"format\": 7")).unwrap();
+    fs::write(&format, older.replace("\"format\": 1", "\"format\": 7")).unwrap();
     let before = crate::support::tree(&data.join("repository"));
     let site = Site::up(&data, &[]);
     site.farshore(&["job", "run", "nightly"]).refused(1, &["FS-SESSION-FAILED", "FS-REPO-NEWER"]);

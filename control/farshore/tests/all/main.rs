@@ -15,5 +15,6 @@ mod power;
 mod replication;
 mod repo;
 mod site;
+mod site_repository;
 mod support;
 mod telemetry;

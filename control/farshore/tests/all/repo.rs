@@ -262,6 +262,25 @@ fn a_prune_shows_its_plan_first_and_frees_in_two_steps() {
 }
 
 #[test]
+fn a_sites_repository_is_pruned_by_the_site_until_it_is_taken_from_it() {
+    let place = Place::new(None);
+    for point in ["one", "two"] {
+        place.back_up(point);
+    }
+    let owner = r#"{"site": "hq", "repository": "main", "lineage": "00112233445566778899aabbccddeeff", "epoch": 4}"#;
+    fs::write(place.repository().join("owner.json"), owner).unwrap();
+    place.repo(&["prune"], &["--keep", "1"]).good();
+    place.repo(&["prune"], &["--keep", "1", "--apply"]).refused(22, &["FS-REPO-OWNED", "site hq", "--take-ownership"]);
+    assert_eq!(place.points(), ["one", "two"]);
+    assert_eq!(fs::read_to_string(place.repository().join("owner.json")).unwrap(), owner);
+    place.repo(&["prune"], &["--keep", "1", "--apply", "--take-ownership"]).good();
+    let stats = place.repo(&["stats"], &[]).good().json();
+    assert_eq!((&stats["owner"]["site"], &stats["owner"]["epoch"]), (&"offline".into(), &5.into()), "{stats}");
+    place.repo(&["prune"], &["--keep", "1", "--apply"]).good();
+    assert_eq!(place.points(), ["two"]);
+}
+
+#[test]
 fn a_backup_of_changes_reads_only_them() {
     let place = Place::new(Some("x"));
     place.back_up("one");

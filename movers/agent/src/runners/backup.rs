@@ -1,144 +1,140 @@
-//! The source mover of a backup: reads a frozen disk chunk by chunk, sends the chunks that the repository lacks, and stores
-//! the disk's chunk list. Nothing is a restore point until the repository's agent has committed it.
+//! The source mover of a backup: reads a frozen disk region by region, cuts, names and compresses beside that, and sends what
+//! the repository lacks. Nothing is a restore point until the repository's agent has committed it.
 
-use crate::proto::Stored;
-use crate::repository_client::RepositoryClient;
+use crate::repository_client::{MAX_DISK, REOPENED, RepositoryClient, StoredDisk};
+use crate::runners::cut::{Cutting, Filled, store_tree};
 use crate::task::{Task, TaskError, TaskResult, failure, image_failure};
-use farshore_format::{
-    Allocation, CHUNK, ChunkId, DiskHasher, DiskManifest, EncodedChunk, chunks_in, encode_chunk, is_zero,
-};
+use farshore_format::repository::{REGION, region_len, regions_in};
+use farshore_format::{Allocation, DiskHasher};
 use farshore_hosts::SnapshotReader;
 use farshore_repository::allocation;
+use farshore_repository::within;
 use farshore_schemas::ids::{Digest, DiskName, PointId};
-use farshore_schemas::messages::agent::{DiskPoint, Moved, Outcome, TaskSpec};
+use farshore_schemas::messages::agent::{DiskPoint, Outcome, TaskSpec};
 use farshore_schemas::units::ByteCount;
-use std::collections::BTreeMap;
 use std::ops::Range;
 
-/// New chunks that are gathered before the repository is asked: bounds memory, and the round trips.
-const GATHER: usize = 16;
-/// Bytes of chunks in one message, one chunk more at most.
-const MESSAGE: usize = 1024 * 1024;
+/// How often a disk is read again because the repository was opened anew meanwhile.
+const ATTEMPTS: u32 = 5;
 
 pub(super) fn run(task: &Task) -> TaskResult<Outcome> {
+    let mut sent = ByteCount(0);
+    let mut attempt = 0;
+    loop {
+        attempt += 1;
+        match back_up(task, &mut sent) {
+            Err(TaskError::Failed(failure)) if failure.code == REOPENED && attempt < ATTEMPTS => {
+                tracing::warn!(task = %task.order.task, "{}: the disk is read again", failure.message);
+            }
+            ended => return ended,
+        }
+    }
+}
+
+fn back_up(task: &Task, sent: &mut ByteCount) -> TaskResult<Outcome> {
     let TaskSpec::BackupDisk { source, snapshot, target, repository, access, parent, .. } = &task.order.spec else {
         return Err(TaskError::Failed(failure("FS-AGENT-LANE", "not a backup", "report this defect", false)));
     };
     let host = task.shared.host(&source.host)?;
     let mut reader = host.open_for_reading(&source.vm, &source.disk, Some(snapshot))?;
     let size = reader.size();
+    fits(&source.disk, size)?;
     let mut client = RepositoryClient::open(task, target, repository, access)?;
-    let (known, full_because) = chunks_of_parent(&mut client, parent.as_ref(), &source.disk, size)?;
-    let mut backup = Backup {
-        task,
-        client: &mut client,
-        known,
-        gathered: BTreeMap::new(),
-        moved: Moved::default(),
-        hasher: DiskHasher::new(),
-        chunks: Vec::new(),
-    };
-    backup.read_all(&mut reader)?;
-    let (chunks, checksum, mut moved) = (backup.chunks, backup.hasher.finish(), backup.moved);
-    let allocation = allocated(&reader, &source.disk)?;
+    let (before, full_because) = disk_of_parent(&mut client, parent.as_ref(), &source.disk, size)?;
+    let allocated = allocated(&reader, &source.disk)?;
+    let allocated = union(reader.extents(), allocated.runs().iter().map(|run| run.span(size.0)));
+    let parent = parent.as_ref().zip(before.as_ref()).map(|(point, before)| (point, &source.disk, before));
+    let cutting = Cutting::new(task, (&mut client, size.0), parent);
+    let (read, checksum) = read_all(task, &mut reader, (&cutting, &allocated))?;
+    let (leaves, mut moved) = cutting.finish()?;
     // Only now it is known that what was read is what the disk held.
     reader.finish()?;
-    let manifest = client.store_manifest(&DiskManifest { size, checksum, chunks, allocation })?;
-    moved.sent = ByteCount(client.sent());
-    let disk = DiskPoint { name: source.disk.clone(), size, checksum, manifest };
+    let tree = store_tree(&mut client, (size.0, checksum), (&leaves, &mut moved))?;
+    client.keep(&tree)?;
+    *sent = *sent + ByteCount(client.sent());
+    (moved.read, moved.sent) = (read, *sent);
+    let disk = DiskPoint { name: source.disk.clone(), size, checksum, manifest: Digest(tree.0) };
     Ok(Outcome::DiskStored { disk, moved, full_because })
 }
 
-/// The chunks of the newest point, which need not be asked for; or why everything is asked for.
-fn chunks_of_parent(
+fn fits(disk: &DiskName, size: ByteCount) -> TaskResult<()> {
+    if size.0 <= MAX_DISK {
+        return Ok(());
+    }
+    let message = format!("disk {disk} has {size}, more than the {} that a repository takes", ByteCount(MAX_DISK));
+    Err(TaskError::Failed(failure("FS-AGENT-DISK-SIZE", message, "split the disk, or leave it out", false)))
+}
+
+/// The disk in the newest point, to tell what changed since; or why there is none.
+fn disk_of_parent(
     client: &mut RepositoryClient<'_>,
     parent: Option<&PointId>,
     disk: &DiskName,
     size: ByteCount,
-) -> TaskResult<(Vec<ChunkId>, Option<String>)> {
-    let Some(parent) = parent else { return Ok((Vec::new(), None)) };
-    match client.manifest(parent, disk) {
-        Ok(list) if list.size == size => Ok((list.chunks, None)),
-        Ok(list) => Ok((Vec::new(), Some(format!("the disk had {} in point {parent} and has {size} now", list.size)))),
+) -> TaskResult<(Option<StoredDisk>, Option<String>)> {
+    let Some(parent) = parent else { return Ok((None, None)) };
+    match client.disk(parent, disk) {
+        Ok(found) if found.size == size.0 => Ok((Some(found), None)),
+        Ok(found) => {
+            let had = ByteCount(found.size);
+            Ok((None, Some(format!("the disk had {had} in point {parent} and has {size} now"))))
+        }
         Err(TaskError::Failed(failure)) => {
-            Ok((Vec::new(), Some(format!("point {parent} could not be used: {} ({})", failure.message, failure.code))))
+            Ok((None, Some(format!("point {parent} could not be used: {} ({})", failure.message, failure.code))))
         }
         Err(error) => Err(error),
     }
 }
 
-struct Backup<'a, 'b> {
-    task: &'a Task,
-    client: &'a mut RepositoryClient<'b>,
-    known: Vec<ChunkId>,
-    /// Chunks that the parent does not have in their place, by id.
-    gathered: BTreeMap<ChunkId, EncodedChunk>,
-    moved: Moved,
-    hasher: DiskHasher,
-    chunks: Vec<ChunkId>,
+/// Reads the disk in order and hands each region on. Answers the bytes read, and the checksum of it all.
+fn read_all(
+    task: &Task,
+    reader: &mut SnapshotReader,
+    (cutting, allocated): (&Cutting<'_, '_>, &[Range<u64>]),
+) -> TaskResult<(ByteCount, Digest)> {
+    let size = reader.size().0;
+    let extents = reader.extents().to_vec();
+    let (mut hasher, mut read) = (DiskHasher::new(), ByteCount(0));
+    cutting.beside(|| {
+        for region in 0..regions_in(size) {
+            task.go_on()?;
+            let start = region * REGION;
+            let length = region_len(size, region).unwrap_or(0) as usize;
+            let data = within(&extents, (start, length));
+            let allocated = within(allocated, (start, length));
+            if data.is_empty() {
+                hasher.zeros(length as u64);
+                cutting.zeros(region, (length, &allocated))?;
+            } else {
+                let mut content = cutting.buffer(length);
+                content.fill(0);
+                for part in data {
+                    reader.read_at(start + part.start as u64, &mut content[part.clone()])?;
+                    read = read + ByteCount(part.len() as u64);
+                }
+                hasher.data(&content);
+                cutting.take(Filled { region, content, allocated })?;
+            }
+            task.progress(start + length as u64, size, "read");
+        }
+        Ok(())
+    })?;
+    Ok((read, hasher.finish()))
 }
 
-impl Backup<'_, '_> {
-    fn read_all(&mut self, reader: &mut SnapshotReader) -> TaskResult<()> {
-        let size = reader.size().0;
-        let extents = reader.extents().to_vec();
-        let mut content = vec![0u8; CHUNK];
-        for index in 0..chunks_in(size) {
-            self.task.go_on()?;
-            let start = index * CHUNK as u64;
-            let range = start..(start + CHUNK as u64).min(size);
-            let length = (range.end - range.start) as usize;
-            let data = data_within(&extents, &range);
-            if data == 0 {
-                self.hasher.zeros(length as u64);
-                self.chunks.push(ChunkId::ZERO);
-            } else {
-                reader.read_at(start, &mut content[..length])?;
-                self.moved.read = self.moved.read + ByteCount(data);
-                self.hasher.data(&content[..length]);
-                self.take(index, &content[..length])?;
-            }
-            self.task.progress(range.end, size, "read");
+/// Ranges in order and apart, of all that is in either. What may hold data takes space, whatever the image says by now.
+fn union(extents: &[Range<u64>], allocated: impl Iterator<Item = (u64, u64)>) -> Vec<Range<u64>> {
+    let mut all: Vec<Range<u64>> =
+        extents.iter().cloned().chain(allocated.map(|(at, length)| at..at + length)).collect();
+    all.sort_by_key(|range| range.start);
+    let mut apart: Vec<Range<u64>> = Vec::new();
+    for range in all {
+        match apart.last_mut() {
+            Some(last) if range.start <= last.end => last.end = last.end.max(range.end),
+            Some(_) | None => apart.push(range),
         }
-        self.send_gathered()
     }
-
-    fn take(&mut self, index: u64, content: &[u8]) -> TaskResult<()> {
-        let before = usize::try_from(index).ok().and_then(|at| self.known.get(at)).copied();
-        let id = if is_zero(content) { ChunkId::ZERO } else { ChunkId::of(content) };
-        self.chunks.push(id);
-        if before == Some(id) {
-            return Ok(());
-        }
-        self.moved.changed = self.moved.changed + ByteCount(content.len() as u64);
-        if !id.is_zero() {
-            self.gathered.entry(id).or_insert_with(|| encode_chunk(content));
-        }
-        if self.gathered.len() >= GATHER { self.send_gathered() } else { Ok(()) }
-    }
-
-    /// Asks which of the gathered chunks are stored, and sends the others.
-    fn send_gathered(&mut self) -> TaskResult<()> {
-        if self.gathered.is_empty() {
-            return Ok(());
-        }
-        let gathered: Vec<EncodedChunk> = std::mem::take(&mut self.gathered).into_values().collect();
-        let ids: Vec<ChunkId> = gathered.iter().map(|chunk| chunk.id).collect();
-        let stored = self.client.have(&ids)?;
-        let mut message: Vec<Stored> = Vec::new();
-        let mut length = 0;
-        for chunk in gathered.into_iter().zip(stored).filter(|(_, stored)| !stored).map(|(chunk, _)| chunk) {
-            length += chunk.bytes.len();
-            self.moved.written = self.moved.written + ByteCount(chunk.bytes.len() as u64);
-            message.push(Stored { id: Digest(chunk.id.0), bytes: chunk.bytes });
-            if length >= MESSAGE {
-                self.client.put(std::mem::take(&mut message))?;
-                length = 0;
-                self.task.go_on()?;
-            }
-        }
-        if message.is_empty() { Ok(()) } else { self.client.put(message) }
-    }
+    apart
 }
 
 /// Which blocks of a disk take space where it lies, so that disks that are made from it can take the same.

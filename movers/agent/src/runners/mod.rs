@@ -2,6 +2,7 @@
 //! what is there already. None decides anything: what to do is all in the order.
 
 mod backup;
+mod cut;
 mod host;
 mod receive;
 mod restore;

@@ -2,17 +2,23 @@
 
 use crate::shared::Shared;
 use crate::task::{Task, TaskError, TaskResult, failure};
-use farshore_format::PointManifest;
+use farshore_format::repository::{PointDisk, PointManifest};
 use farshore_hosts::{FolderHost, HostError, NewVm};
 use farshore_repository::ReplicaStore;
 use farshore_schemas::ids::{Name, PointId, VmName, VmRef};
 use farshore_schemas::messages::agent::{DiskFacts, DiskPoint, Outcome, TaskSpec};
 use farshore_schemas::units::{ByteCount, Timestamp};
+use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::sync::PoisonError;
 
 fn wrong_lane() -> TaskError {
     TaskError::Failed(failure("FS-AGENT-LANE", "a task came to the wrong runner", "report this defect", false))
+}
+
+/// A disk of a point as the repository keeps it; the owner knows the id of its record as its manifest.
+fn stored_disk(disk: &DiskPoint) -> PointDisk {
+    PointDisk { name: disk.name.clone(), size: disk.size, checksum: Some(disk.checksum), disk: disk.manifest }
 }
 
 pub(super) fn run_repository(task: &Task) -> TaskResult<Outcome> {
@@ -24,14 +30,16 @@ pub(super) fn run_repository(task: &Task) -> TaskResult<Outcome> {
         }
         TaskSpec::CloseAccess { .. } => Ok(Outcome::Done),
         TaskSpec::CommitPoint { repository, point, vm, taken, disks } => {
+            let repository = task.shared.repository(repository)?;
+            let stored: Vec<PointDisk> = disks.iter().map(stored_disk).collect();
             let manifest = PointManifest {
                 point: point.clone(),
                 vm: vm.clone(),
                 taken: *taken,
-                disks: disks.clone(),
-                stored: ByteCount(0),
+                stored: ByteCount(repository.added(&stored)),
+                disks: stored,
             };
-            let stored = task.shared.repository(repository)?.commit_point(&manifest)?;
+            let stored = repository.commit_point(&manifest)?;
             Ok(Outcome::PointDurable { stored, disks: disks.clone() })
         }
         TaskSpec::PrunePoints { repository, points, position } => {
@@ -39,7 +47,8 @@ pub(super) fn run_repository(task: &Task) -> TaskResult<Outcome> {
             Ok(Outcome::Pruned { points: pruned.points, freed: pruned.freed })
         }
         TaskSpec::VerifyPoint { repository, point } => {
-            let found = task.shared.repository(repository)?.verify_point(point)?;
+            let threads = std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
+            let found = task.shared.repository(repository)?.verify_point(point, threads)?;
             Ok(Outcome::Verified { chunks: found.chunks, damage: found.damage, damaged: found.damaged })
         }
         TaskSpec::Discover { .. }

@@ -20,14 +20,25 @@ pub(crate) struct World {
     pub(crate) hq: Arc<Control>,
     pub(crate) dr: Arc<Control>,
     pub(crate) source: Agent,
-    pub(crate) repository: Agent,
+    repository: Option<Agent>,
+    endpoint: Endpoint,
     pub(crate) target: Agent,
     pub(crate) image: PathBuf,
 }
 
 impl World {
     pub(crate) async fn new() -> World {
+        World::with(None).await
+    }
+
+    /// Its repository is encrypted by what this passphrase file holds.
+    pub(crate) async fn encrypted(passphrase: &str) -> World {
+        World::with(Some(passphrase)).await
+    }
+
+    async fn with(passphrase: Option<&str>) -> World {
         let folder = tempfile::tempdir().unwrap();
+        passphrase.into_iter().for_each(|text| std::fs::write(folder.path().join("hq-repo.pass"), text).unwrap());
         let at = |part: &str| folder.path().join(part);
         for part in ["hq-host", "dr-host"] {
             std::fs::create_dir(at(part)).unwrap();
@@ -41,7 +52,32 @@ impl World {
         hq.serve_host("source", "lab", &at("hq-host"));
         hq.serve_repository("keeper", "main", &at("hq-repo"));
         dr.serve_host("target", "lab2", &at("dr-host"));
-        World { folder, hq, dr, source, repository, target, image }
+        World {
+            folder,
+            hq,
+            dr,
+            source,
+            endpoint: repository.endpoint().clone(),
+            repository: Some(repository),
+            target,
+            image,
+        }
+    }
+
+    /// The repository's agent.
+    pub(crate) fn repository(&self) -> &Agent {
+        self.repository.as_ref().expect("the test has not stopped it")
+    }
+
+    pub(crate) async fn stop_keeper(&mut self) {
+        self.endpoint = self.repository().endpoint().clone();
+        self.repository.take().expect("the test has not stopped it").stop().await.unwrap();
+    }
+
+    pub(crate) async fn start_keeper(&mut self) {
+        let data = self.at("hq");
+        self.repository = Some(agent(&self.hq, "keeper", &data).await);
+        assert_eq!(*self.repository().endpoint(), self.endpoint);
     }
 
     pub(crate) fn at(&self, part: &str) -> PathBuf {
@@ -66,36 +102,38 @@ impl World {
         let begin = TaskSpec::SnapshotBegin { host: host.clone(), vm: machine.clone(), snapshot: frozen.clone() };
         let begun = self.hq.done("source", begin).await;
         assert!(matches!(begun, Outcome::Snapshot { .. }), "{begun:?}");
-        let stored = self
-            .hq
-            .done(
-                "source",
-                TaskSpec::BackupDisk {
-                    source: disk_of("lab", "web"),
-                    snapshot: frozen.clone(),
-                    target: self.repository.endpoint().clone(),
-                    repository: name("main"),
-                    access: access.clone(),
-                    point: point(snapshot),
-                    parent: parent.map(point),
-                },
-            )
-            .await;
+        let stored = self.hq.done("source", self.backup_spec(access, snapshot, parent)).await;
         assert_eq!(
             self.hq.done("source", TaskSpec::SnapshotEnd { host, vm: machine, snapshot: frozen }).await,
             Outcome::Done
         );
         let Outcome::DiskStored { disk, moved, full_because } = stored else { panic!("{stored:?}") };
+        self.commit(snapshot, disk.clone()).await;
+        (disk, moved, full_because)
+    }
+
+    pub(crate) fn backup_spec(&self, access: &TaskId, snapshot: &str, parent: Option<&str>) -> TaskSpec {
+        TaskSpec::BackupDisk {
+            source: disk_of("lab", "web"),
+            snapshot: name(snapshot),
+            target: self.endpoint.clone(),
+            repository: name("main"),
+            access: access.clone(),
+            point: point(snapshot),
+            parent: parent.map(point),
+        }
+    }
+
+    pub(crate) async fn commit(&self, called: &str, disk: DiskPoint) {
         let commit = TaskSpec::CommitPoint {
             repository: name("main"),
-            point: point(snapshot),
+            point: point(called),
             vm: origin(),
             taken: now(),
-            disks: vec![disk.clone()],
+            disks: vec![disk],
         };
         let committed = self.hq.done("keeper", commit).await;
         assert!(matches!(committed, Outcome::PointDurable { .. }), "{committed:?}");
-        (disk, moved, full_because)
     }
 
     pub(crate) async fn restore(&self, access: &TaskId, from: &str, to: &str) -> Outcome {
@@ -103,7 +141,7 @@ impl World {
         let create = TaskSpec::CreateVm { host: name("lab2"), vm: vm(to), disks, origin: origin() };
         assert_eq!(self.dr.done("target", create).await, Outcome::Done);
         let restore = TaskSpec::RestoreDisk {
-            source: self.repository.endpoint().clone(),
+            source: self.repository().endpoint().clone(),
             repository: name("main"),
             access: access.clone(),
             point: point(from),
@@ -123,7 +161,7 @@ impl World {
         };
         let receive = self.dr.order("target", TaskSpec::ReceiveDisk { peer: self.source.fingerprint(), sink });
         let digests = DigestStore {
-            agent: self.repository.endpoint().clone(),
+            agent: self.repository().endpoint().clone(),
             repository: name("main"),
             access: access.clone(),
             replica: name("web"),
@@ -190,7 +228,7 @@ async fn a_backup_and_an_increment_are_restored_byte_for_byte_with_their_holes()
     let new = bytes(&world.image);
     let (_, moved, full_because) = world.backup(&access, "p2", Some("p1")).await;
     assert_eq!(full_because, None);
-    assert_eq!(moved.changed, ByteCount(256 * 1024), "one chunk changed");
+    assert!((8192..=256 * 1024).contains(&moved.changed.0), "the chunks around two blocks changed: {moved:?}");
     assert!(moved.sent.0 < 300 * 1024, "{moved:?}");
 
     let restored = world.restore(&access, "p1", "old").await;
@@ -302,14 +340,14 @@ async fn nobody_comes_in_whom_no_open_order_names() {
         assert_eq!(world.hq.outcome(&task).await, Outcome::Done);
         task
     };
-    let mut garbage = std::net::TcpStream::connect(world.repository.listening()).unwrap();
+    let mut garbage = std::net::TcpStream::connect(world.repository().listening()).unwrap();
     garbage.write_all(&noise(3, 100_000)).ok();
     let mut rest = Vec::new();
     // Closed with or without an alert: either way it ends.
     let _ = garbage.read_to_end(&mut rest);
     world
         .hq
-        .until("the garbage is counted", |_| (world.repository.metrics().counts().garbage == 1).then_some(()))
+        .until("the garbage is counted", |_| (world.repository().metrics().counts().garbage == 1).then_some(()))
         .await;
 
     let frozen = name("p1");
@@ -324,8 +362,8 @@ async fn nobody_comes_in_whom_no_open_order_names() {
         point: point("p1"),
         parent: None,
     };
-    let stranger = world.hq.order("source", backup(world.repository.endpoint().clone()));
-    let counts = || world.repository.metrics().counts();
+    let stranger = world.hq.order("source", backup(world.repository().endpoint().clone()));
+    let counts = || world.repository().metrics().counts();
     world.hq.until("the stranger is refused", |_| (counts().refused_peers > 0).then_some(())).await;
     assert_eq!(counts().accepted, 0);
     world.hq.say(
@@ -335,7 +373,7 @@ async fn nobody_comes_in_whom_no_open_order_names() {
     );
     assert_eq!(world.hq.outcome(&stranger).await, Outcome::Cancelled);
 
-    let impostor = Endpoint { fingerprint: Digest([7; 32]), ..world.repository.endpoint().clone() };
+    let impostor = Endpoint { fingerprint: Digest([7; 32]), ..world.repository().endpoint().clone() };
     let refused = world.hq.done("source", backup(impostor)).await;
     let Outcome::Failed(failure) = refused else { panic!("{refused:?}") };
     assert_eq!(failure.code, "FS-AGENT-PEER");

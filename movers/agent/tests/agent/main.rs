@@ -5,6 +5,8 @@ mod crowd;
 #[cfg(test)]
 mod data;
 #[cfg(test)]
+mod keeping;
+#[cfg(test)]
 mod memory;
 #[cfg(test)]
 mod space;

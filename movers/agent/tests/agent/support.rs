@@ -203,7 +203,10 @@ impl Control {
 
     pub(crate) fn serve_repository(&self, agent: &str, repository: &str, folder: &Path) {
         let path = folder.to_str().unwrap().to_owned();
-        let command = Command::ServeRepository { repository: name(repository), path, lineage: self.lineage };
+        let passphrase_file = folder.with_extension("pass");
+        let passphrase_file = passphrase_file.exists().then(|| passphrase_file.to_str().unwrap().to_owned());
+        let (repository, lineage) = (name(repository), self.lineage);
+        let command = Command::ServeRepository { repository, path, passphrase_file, lineage };
         self.say(agent, Kind::Repository, command);
     }
 

@@ -2,10 +2,7 @@
 //! the same value into other bytes. `FARSHORE_GOLDEN=write` writes files that are missing; it never replaces one.
 
 use crate::samples;
-use farshore_format::{
-    Allocation, ChunkId, DeltaTotals, DigestMap, DiskManifest, PointManifest, ReplicaPoint, check_trailer,
-    decode_chunk, decode_header, decode_record, encode_chunk,
-};
+use farshore_format::{Allocation, DeltaTotals, DigestMap, ReplicaPoint, check_trailer, decode_header, decode_record};
 use farshore_schemas::units::ByteCount;
 
 const MAX: ByteCount = ByteCount(1 << 30);
@@ -19,20 +16,6 @@ fn golden(name: &str, today: &[u8]) -> Vec<u8> {
 }
 
 #[test]
-fn disk_manifest_of_version_0() {
-    let value = samples::disk_manifest();
-    assert_eq!(DiskManifest::decode(&golden("disk-manifest.0", &value.encode()), MAX), Ok(value.clone()));
-    // Named by point manifests, so it may never come out otherwise.
-    assert_eq!(value.digest().to_string(), "8315028bcffb368409aeedf4539b34ded854c1d6a0870ef24cf09860be511c48");
-}
-
-#[test]
-fn point_manifest_of_version_0() {
-    let value = samples::point_manifest();
-    assert_eq!(PointManifest::decode(&golden("point-manifest.0", &value.encode())), Ok(value));
-}
-
-#[test]
 fn replica_point_of_version_0() {
     let value = samples::replica_point();
     assert_eq!(ReplicaPoint::decode(&golden("replica-point.0", &value.encode())), Ok(value));
@@ -41,7 +24,7 @@ fn replica_point_of_version_0() {
 #[test]
 fn allocation_of_version_0() {
     let value = samples::allocation();
-    let size = samples::disk_manifest().size.0;
+    let size = samples::SIZE;
     assert_eq!(Allocation::decode(&golden("allocation.0", &value.encode()), size), Ok(value));
 }
 
@@ -66,14 +49,4 @@ fn delta_of_version_0() {
     }
     assert_eq!(check_trailer(rest, &totals), Ok(()));
     assert_eq!((totals.records(), totals.blocks()), (3, 4003));
-}
-
-#[test]
-fn chunks_of_version_0() {
-    let plain = samples::noise(8, 3000);
-    let packed = vec![42; 70_000];
-    for (name, content) in [("chunk-plain.0", &plain), ("chunk-packed.0", &packed)] {
-        let bytes = golden(name, &encode_chunk(content).bytes);
-        assert_eq!(decode_chunk(ChunkId::of(content), &bytes).as_ref(), Ok(content));
-    }
 }

@@ -1,9 +1,10 @@
 //! Any bytes give a value or an error, never a panic and never more output than allowed.
 
 use crate::samples;
+use farshore_format::repository::{Damaged, KeySlot, PackHeader, PointManifest, Roster, SealedError};
 use farshore_format::{
-    Allocation, CHUNK, ChunkError, ChunkId, DeltaError, DeltaHeader, DeltaTotals, DigestMap, DiskManifest, FormatError,
-    PointManifest, ReplicaPoint, check_trailer, decode_chunk, decode_header, decode_record,
+    Allocation, DeltaError, DeltaHeader, DeltaTotals, DigestMap, FormatError, ReplicaPoint, check_trailer,
+    decode_header, decode_record,
 };
 use farshore_schemas::units::ByteCount;
 use proptest::prelude::*;
@@ -13,16 +14,18 @@ const MAX: ByteCount = ByteCount(1 << 24);
 fn decode_all(bytes: &[u8]) -> bool {
     let mut totals = DeltaTotals::default();
     let header = DeltaHeader { from_size: 1 << 20, to_size: 1 << 20 };
-    let chunk = decode_chunk(ChunkId([1; 32]), bytes).is_ok();
-    let sealed = DiskManifest::decode(bytes, MAX).is_ok()
-        | PointManifest::decode(bytes).is_ok()
-        | ReplicaPoint::decode(bytes).is_ok()
+    let repository = PointManifest::decode(bytes, None).is_ok()
+        | Roster::decode(bytes, None).is_ok()
+        | Damaged::decode(bytes, None).is_ok()
+        | KeySlot::decode(bytes).is_ok()
+        | bytes.first_chunk().is_some_and(|head| PackHeader::decode(head).is_ok());
+    let sealed = ReplicaPoint::decode(bytes).is_ok()
         | DigestMap::decode(bytes, MAX).is_ok()
         | Allocation::decode(bytes, MAX.0).is_ok();
     let delta = decode_header(bytes).is_ok()
         | decode_record(bytes, &header, &mut totals).is_ok()
         | check_trailer(bytes, &totals).is_ok();
-    chunk | sealed | delta
+    repository | sealed | delta
 }
 
 /// A sealed file whose hash is right, so that what is behind it is reached.
@@ -37,8 +40,8 @@ fn resealed(mut bytes: Vec<u8>, change: impl FnOnce(&mut Vec<u8>)) -> Vec<u8> {
 #[test]
 fn any_flipped_or_missing_byte_of_a_sealed_file_is_told() {
     let files = [
-        samples::disk_manifest().encode(),
-        samples::point_manifest().encode(),
+        samples::point_manifest(),
+        samples::damaged(),
         samples::replica_point().encode(),
         samples::digest_map().encode(),
         samples::allocation().encode(),
@@ -56,8 +59,10 @@ fn any_flipped_or_missing_byte_of_a_sealed_file_is_told() {
 
 #[test]
 fn a_newer_format_says_so() {
-    let bytes = resealed(samples::disk_manifest().encode(), |bytes| bytes[8] = 9);
-    assert_eq!(DiskManifest::decode(&bytes, MAX), Err(FormatError::Newer { what: "disk manifest", found: 9 }));
+    let bytes = resealed(samples::digest_map().encode(), |bytes| bytes[8] = 9);
+    assert_eq!(DigestMap::decode(&bytes, MAX), Err(FormatError::Newer { what: "digest map", found: 9 }));
+    let bytes = resealed(samples::point_manifest(), |bytes| bytes[8] = 9);
+    assert_eq!(PointManifest::decode(&bytes, None), Err(SealedError::Newer { found: 9 }));
 }
 
 #[test]
@@ -73,22 +78,6 @@ fn a_body_longer_than_the_limit_or_than_it_claims_is_never_produced() {
         let error = DigestMap::decode(&bytes, MAX).unwrap_err();
         assert_eq!(error, FormatError::Length { what: "digest map", claimed });
     }
-}
-
-#[test]
-fn a_chunk_longer_than_a_chunk_is_never_produced() {
-    let bomb = zstd::bulk::compress(&vec![1; 16 * CHUNK], 1).unwrap();
-    for (claimed, wanted) in [
-        (CHUNK as u32, ChunkError::Content { claimed: CHUNK as u32 }),
-        (16 * CHUNK as u32, ChunkError::Length { claimed: 16 * CHUNK as u32 }),
-        (0, ChunkError::Length { claimed: 0 }),
-    ] {
-        let bytes = [&[1][..], &claimed.to_le_bytes(), &bomb].concat();
-        assert_eq!(decode_chunk(ChunkId([1; 32]), &bytes), Err(wanted));
-    }
-    assert_eq!(decode_chunk(ChunkId([1; 32]), &[9, 1, 0, 0, 0, 1]), Err(ChunkError::Head));
-    // Zeros are a mark: a stored chunk of zeros is refused even under its own mark.
-    assert!(matches!(decode_chunk(ChunkId::ZERO, &[0, 1, 0, 0, 0, 0]), Err(ChunkError::Id { .. })));
 }
 
 #[test]
@@ -124,7 +113,7 @@ proptest! {
 
     #[test]
     fn any_body_under_a_right_hash_gives_a_value_or_an_error(body in prop::collection::vec(any::<u8>(), 0..300)) {
-        for file in [samples::disk_manifest().encode(), samples::point_manifest().encode(), samples::digest_map().encode()] {
+        for file in [samples::replica_point().encode(), samples::allocation().encode(), samples::digest_map().encode()] {
             let bytes = resealed(file, |bytes| {
                 bytes.truncate(10);
                 bytes.extend_from_slice(&(body.len() as u64).to_le_bytes());

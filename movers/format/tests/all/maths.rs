@@ -1,9 +1,9 @@
-//! Digests, trees, checksums and chunks: what they say of disks.
+//! Digests, trees, and checksums: what they say of disks.
 
 use crate::samples::noise;
 use farshore_format::{
-    BLOCK, CHUNK, ChunkId, DigestMap, DigestTree, DiskHasher, LEVELS, NODE_BLOCKS, ZERO_DIGEST, block_digest, checksum,
-    decode_chunk, differing, encode_chunk, is_zero,
+    BLOCK, DigestMap, DigestTree, DiskHasher, LEVELS, NODE_BLOCKS, ZERO_DIGEST, block_digest, checksum, differing,
+    is_zero,
 };
 use proptest::prelude::*;
 
@@ -32,17 +32,6 @@ fn a_hole_in_the_checksum_is_the_same_as_its_zeros() {
     assert_eq!(hasher.finish(), checksum(&whole));
     assert_eq!(hasher.finish().0, *blake3::hash(&whole).as_bytes());
     assert_eq!(hasher.position(), whole.len() as u64);
-}
-
-#[test]
-fn a_chunk_of_zeros_is_a_mark_and_noise_is_stored_plain() {
-    let zeros = encode_chunk(&[0; CHUNK]);
-    assert!(zeros.id.is_zero() && zeros.bytes.is_empty());
-    let content = noise(1, CHUNK);
-    let plain = encode_chunk(&content);
-    assert_eq!(plain.bytes.len(), CHUNK + 5);
-    assert_eq!(decode_chunk(plain.id, &plain.bytes), Ok(content));
-    assert!(encode_chunk(&[7; CHUNK]).bytes.len() < 100);
 }
 
 /// Blocks that two ends find to differ by exchanging levels, and the digests that had to be sent for it.
@@ -90,18 +79,6 @@ proptest! {
         let tree = DigestTree::of(&mine);
         for (level, blocks_per_node) in NODE_BLOCKS.iter().enumerate() {
             prop_assert_eq!(tree.level(level).len() as u64, blocks.div_ceil(*blocks_per_node));
-        }
-    }
-
-    #[test]
-    fn chunks_come_back(seed in any::<u64>(), length in 1usize..=CHUNK, zeros in 0usize..CHUNK) {
-        let mut content = noise(seed, length);
-        content[..zeros.min(length)].fill(0);
-        let chunk = encode_chunk(&content);
-        prop_assert_eq!(chunk.id, ChunkId::of(&content));
-        prop_assert!(chunk.bytes.len() <= farshore_format::MAX_ENCODED_CHUNK);
-        if !chunk.id.is_zero() {
-            prop_assert_eq!(decode_chunk(chunk.id, &chunk.bytes), Ok(content));
         }
     }
 }

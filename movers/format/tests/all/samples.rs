@@ -1,8 +1,9 @@
 //! One value of each format, the same for ever: the golden files hold them.
 
+use farshore_format::repository::{Damaged, DamagedPack, FileId, PointDisk, PointManifest, Suite};
 use farshore_format::{
-    Allocation, BLOCK, CHUNK, ChunkId, DeltaContent, DeltaHeader, DeltaRecord, DeltaTotals, DigestMap, DiskManifest,
-    PointManifest, ReplicaPoint, encode_header, encode_record, encode_trailer,
+    Allocation, BLOCK, DeltaContent, DeltaHeader, DeltaRecord, DeltaTotals, DigestMap, ReplicaPoint, encode_header,
+    encode_record, encode_trailer,
 };
 use farshore_schemas::ids::{Digest, DiskName, Name, PointId, SiteName, VmName, VmRef};
 use farshore_schemas::messages::agent::DiskPoint;
@@ -15,42 +16,44 @@ pub(crate) fn noise(seed: u64, length: usize) -> Vec<u8> {
     bytes
 }
 
-pub(crate) fn disk_manifest() -> DiskManifest {
-    let chunks = vec![ChunkId::of(&noise(1, CHUNK)), ChunkId::ZERO, ChunkId::of(&noise(2, 1000))];
-    DiskManifest {
-        size: ByteCount(2 * CHUNK as u64 + 1000),
-        checksum: Digest([3; 32]),
-        chunks,
-        allocation: allocation(),
-    }
-}
+const CHUNK: u64 = 256 * 1024;
+/// Of the disk of all samples.
+pub(crate) const SIZE: u64 = 2 * CHUNK + 1000;
 
-/// Of the disk of the manifest: its two chunks of data, and zeros in the middle.
+/// Two parts of data, and zeros in the middle.
 pub(crate) fn allocation() -> Allocation {
-    let chunk = CHUNK as u64;
-    Allocation::of_ranges([0..chunk, chunk + 40_960..chunk + 81_920, 2 * chunk..2 * chunk + 1000])
+    Allocation::of_ranges([0..CHUNK, CHUNK + 40_960..CHUNK + 81_920, 2 * CHUNK..SIZE])
 }
 
-fn disk_point() -> DiskPoint {
-    let manifest = disk_manifest();
-    let name = DiskName::parse("system.img").unwrap();
-    DiskPoint { name, size: manifest.size, checksum: manifest.checksum, manifest: manifest.digest() }
-}
-
-pub(crate) fn point_manifest() -> PointManifest {
+/// A restore point of a repository, as a file that is not encrypted.
+pub(crate) fn point_manifest() -> Vec<u8> {
     let vm = VmRef {
         site: SiteName::parse("hq").unwrap(),
         host: Name::parse("folder").unwrap(),
         vm: VmName::parse("Web 1").unwrap(),
     };
     let point = PointId(Name::parse("nightly-7").unwrap());
-    PointManifest { point, vm, taken: Timestamp(1_700_000_000_000), disks: vec![disk_point()], stored: ByteCount(4711) }
+    let name = DiskName::parse("system.img").unwrap();
+    let (checksum, disk) = (Some(Digest([3; 32])), Digest([4; 32]));
+    let disks = vec![PointDisk { name, size: ByteCount(SIZE), checksum, disk }];
+    let point = PointManifest { point, vm, taken: Timestamp(1_700_000_000_000), disks, stored: ByteCount(4711) };
+    point.encode((Suite::None, None, FileId([7; 32]))).unwrap()
+}
+
+/// A list of damage, likewise.
+pub(crate) fn damaged() -> Vec<u8> {
+    let packs = vec![
+        DamagedPack { pack: Digest([1; 32]), records: Some(vec![3, 900]) },
+        DamagedPack { pack: Digest([2; 32]), records: None },
+    ];
+    Damaged { packs }.encode((Suite::None, None, FileId([8; 32]))).unwrap()
 }
 
 pub(crate) fn replica_point() -> ReplicaPoint {
     let point = PointId(Name::parse("copy-7").unwrap());
-    let mut disk = disk_point();
-    disk.manifest = Digest::default();
+    let name = DiskName::parse("system.img").unwrap();
+    let (size, checksum, manifest) = (ByteCount(SIZE), Digest([3; 32]), Digest::default());
+    let disk = DiskPoint { name, size, checksum, manifest };
     ReplicaPoint { point, taken: Timestamp(1_700_000_000_000), disks: vec![disk], stored: ByteCount(815) }
 }
 

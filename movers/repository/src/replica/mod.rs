@@ -1,5 +1,5 @@
 //! The replica store: for each disk of a replica the newest state raw, and per older point a reverse delta that turns the
-//! next newer state back into it. The layout and the order of writes are in `docs/formats/repository-v0.md`.
+//! next newer state back into it. The layout and the order of writes are in `docs/formats/replica-store.md`.
 //!
 //! What makes it safe: a block's before-image is durable before the block is overwritten, and a point exists from the
 //! moment at which its manifest has its name. So at any instant the newest sealed state can be had back.

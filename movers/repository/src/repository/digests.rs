@@ -2,27 +2,47 @@
 //! in full, so damage is answered as absence.
 
 use super::Repository;
-use super::points::MAX_DISK;
 use crate::Result;
 use farshore_format::DigestMap;
+use farshore_format::repository::{SealedKind, open_file, seal_file};
 use farshore_schemas::ids::{DiskName, Name, PointId};
+use farshore_schemas::units::ByteCount;
+use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
+
+/// Bounds what a file on our own disk can make us allocate.
+const MAX_DISK: ByteCount = ByteCount(1 << 46);
+/// Longest map that a sealed file holds: of a disk of some 900 GiB.
+const MAX_MAP: usize = 3_800_000_000;
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Map {
+    #[serde(with = "serde_bytes")]
+    map: Vec<u8>,
+}
 
 impl Repository {
     fn digests_folder(&self, replica: &Name) -> PathBuf {
         self.root.join("digests").join(replica.as_str())
     }
 
-    /// Keeps the digests of a disk of a replica's point, durable.
+    /// Keeps the digests of a disk of a replica's point, durable. Those of a disk that is too large are not kept.
     ///
     /// # Errors
     /// [`crate::Error::Full`], or what the disk says.
     pub fn put_digests(&self, replica: &Name, point: &PointId, disk: &DiskName, map: &DigestMap) -> Result<()> {
+        let map = Map { map: map.encode() };
+        if map.map.len() > MAX_MAP {
+            return Ok(());
+        }
+        let bytes = seal_file(SealedKind::Digests, self.sealing.fresh(), &map);
+        let bytes = bytes.expect("an open repository that seals has its key");
         let replicas = self.root.join("digests");
         let replica = self.digests_folder(replica);
         let folder = replica.join(point.0.as_str());
         self.io.make_folder(&folder)?;
-        self.io.place_durable(&folder.join(disk.as_str()), &map.encode())?;
+        self.io.place_durable(&folder.join(disk.as_str()), &bytes)?;
         self.io.sync_folder(&replica)?;
         self.io.sync_folder(&replicas)
     }
@@ -34,10 +54,13 @@ impl Repository {
     pub fn digests(&self, replica: &Name, point: &PointId, disk: &DiskName) -> Result<Option<DigestMap>> {
         let path = self.digests_folder(replica).join(point.0.as_str()).join(disk.as_str());
         let Some(bytes) = self.io.read(&path)? else { return Ok(None) };
-        Ok(DigestMap::decode(&bytes, MAX_DISK)
-            .inspect_err(
-                |error| tracing::warn!(path = %path.display(), %error, "digests are damaged: comparing in full"),
-            )
+        let opened: std::result::Result<Map, _> =
+            open_file(SealedKind::Digests, self.sealing.key.as_ref(), (&bytes, MAX_MAP + 64));
+        let decoded = opened
+            .map_err(|error| error.to_string())
+            .and_then(|map| DigestMap::decode(&map.map, MAX_DISK).map_err(|error| error.to_string()));
+        Ok(decoded
+            .inspect_err(|why| tracing::warn!(path = %path.display(), why, "digests are damaged: comparing in full"))
             .ok())
     }
 

@@ -1,56 +1,113 @@
-//! Repository v0, `docs/formats/repository-v0.md`: chunks by content, a manifest per disk, a manifest per restore point,
-//! digests of replicas, and a trash that makes deletion two-phase. Every point is a full by reference.
+//! Repository format 1, `docs/formats/repository.md`: sealed packs of chunks, an index that can be rebuilt from them, and a
+//! small file for each restore point. Every point is a full by reference. Used by the repository's agent, and by
+//! `farshore repo` on a folder alone.
+//!
+//! What makes a chunk durable is its pack: written under a temporary name, synced, renamed. A crash leaves whole packs or
+//! none, so that what the index finds can be counted on, and what is in no pack is sent again.
 
 use crate::io::Io;
-use farshore_format::ChunkId;
-use farshore_schemas::ids::{Digest, PointId};
-use farshore_schemas::units::ByteCount;
-use std::collections::{HashMap, HashSet};
+use farshore_format::repository::{ChunkId, Cutter, Domain, FileId, RepositoryKey, SealKey, Suite};
+use farshore_schemas::ids::Name;
+use std::collections::{BTreeMap, HashSet};
 use std::fs::File;
-use std::path::PathBuf;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
-mod chunks;
+mod backup;
+mod changed;
+mod check;
+mod damaged;
 mod digests;
-mod header;
+mod home;
+mod index;
+mod merge;
+mod owner;
+mod packs;
 mod points;
+mod prove;
 mod prune;
+mod records;
+mod regions;
+mod remote;
+mod restore;
+mod segment;
+mod slots;
+mod source;
+mod stages;
+mod sums;
+mod syncer;
+mod verify;
+
+pub use backup::{BackedUp, BackupOptions, Changes};
+pub use damaged::Marks;
+pub use home::{Create, Unlock};
+pub use owner::{Owner, OwnerFile};
+pub use prove::ProvenPoint;
+pub use prune::Pruned;
+pub use regions::within;
+pub use remote::SentRecord;
+pub use restore::Restored;
+pub use slots::SharedDomain;
+pub use source::{RawSource, Source};
+pub use stages::Stages;
+pub use verify::{Damage, Verified};
 
 /// An open repository. Shared between threads as `Arc`.
 #[derive(Debug)]
 pub struct Repository {
     io: Io,
     root: PathBuf,
-    /// Opened before anything is written, so that `syncfs` on it tells of every write error since.
-    root_folder: File,
-    _lock: File,
-    state: Mutex<State>,
-    /// One commit or prune at a time: a prune must not look for live chunks while a point is being made.
+    name: Name,
+    domain_name: Name,
+    /// Held while the repository is open for writing; none when it was opened to be read.
+    lock: Option<File>,
+    sealing: Sealing,
+    domain: Domain,
+    cutter: Cutter,
+    packs: Mutex<packs::Open>,
+    syncer: syncer::Syncer,
+    index: RwLock<index::Index>,
+    /// What is known of packs here: those that open sessions were told of, which a prune leaves, and those that count.
+    pinned: Mutex<Pinned>,
+    /// One commit or prune at a time: a prune must not look for live records while a point is being made.
     deciding: Mutex<()>,
+    /// Random; see [`Repository::opening`].
+    opening: FileId,
+    /// What disks added that no point names yet.
+    added: Mutex<BTreeMap<ChunkId, u64>>,
 }
 
 #[derive(Debug, Default)]
-struct State {
-    /// Chunks that committed points name.
-    named: HashSet<ChunkId>,
-    /// Chunks whose stored bytes were read and proven, or written, in this opening.
-    proven: HashSet<ChunkId>,
-    /// Chunks in the trash, by file.
-    trashed: HashMap<ChunkId, PathBuf>,
-    /// Chunks and disk manifests that open write sessions have asked for or stored.
-    pinned: HashSet<ChunkId>,
-    pinned_disks: HashSet<Digest>,
+struct Pinned {
     sessions: usize,
-    /// Makes names of temporary files differ.
-    counter: u64,
+    packs: HashSet<u32>,
+    /// Packs that were looked at in this opening and are whole, and those that it has begun.
+    vetted: HashSet<u32>,
 }
 
-impl State {
-    fn pin(&mut self, id: ChunkId) {
-        if self.sessions > 0 {
-            self.pinned.insert(id);
-        }
+/// How this repository seals.
+#[derive(Debug, Clone)]
+struct Sealing {
+    suite: Suite,
+    key: Option<RepositoryKey>,
+}
+
+impl Sealing {
+    /// What a new file is sealed with.
+    fn fresh(&self) -> (Suite, Option<&RepositoryKey>, FileId) {
+        (self.suite, self.key.as_ref(), random_id())
     }
+
+    fn key_of(&self, suite: Suite, file: &FileId) -> Option<SealKey> {
+        SealKey::new(suite, self.key.as_ref(), file)
+    }
+}
+
+/// 256 random bits.
+fn random_id() -> FileId {
+    let mut id = FileId([0; 32]);
+    aws_lc_rs::rand::fill(&mut id.0).expect("the system's source of randomness works");
+    id
 }
 
 /// Keeps everything that is stored or found while it lives from a prune in this process.
@@ -59,41 +116,18 @@ pub struct WriteSession(Arc<Repository>);
 
 impl Drop for WriteSession {
     fn drop(&mut self) {
-        let mut state = self.0.state();
-        state.sessions -= 1;
-        if state.sessions == 0 {
-            state.pinned.clear();
-            state.pinned_disks.clear();
+        let mut pinned = self.0.pinned();
+        pinned.sessions -= 1;
+        if pinned.sessions == 0 {
+            pinned.packs.clear();
         }
     }
 }
 
-/// What a prune did.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Pruned {
-    /// The points asked for: all are gone now.
-    pub points: Vec<PointId>,
-    /// What was unlinked: chunks that an earlier prune had marked.
-    pub freed: ByteCount,
-    /// What was marked now, for the next prune to unlink.
-    pub marked: ByteCount,
-}
-
-/// What a verification found.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Verified {
-    /// Chunks read.
-    pub chunks: u64,
-    /// The first five damages.
-    pub damage: Vec<String>,
-    /// How many there are.
-    pub damaged: u64,
-}
-
 impl Repository {
-    fn state(&self) -> MutexGuard<'_, State> {
-        // A panic while the lock was held leaves sets that are at worst too small: files decide, not these.
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    fn pinned(&self) -> MutexGuard<'_, Pinned> {
+        // A panic while it was held leaves at worst a pin too many.
+        self.pinned.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn decide_alone(&self) -> MutexGuard<'_, ()> {
@@ -102,7 +136,37 @@ impl Repository {
 
     /// Begins a write session: see [`WriteSession`].
     pub fn write_session(self: &Arc<Self>) -> WriteSession {
-        self.state().sessions += 1;
+        self.pinned().sessions += 1;
         WriteSession(self.clone())
+    }
+
+    /// Its folder.
+    pub fn path(&self) -> &Path {
+        &self.root
+    }
+
+    /// Its name.
+    pub fn name(&self) -> &Name {
+        &self.name
+    }
+
+    /// The name of its dedup domain.
+    pub fn domain_name(&self) -> &Name {
+        &self.domain_name
+    }
+
+    /// Where disks are cut here.
+    pub fn cutter(&self) -> &Cutter {
+        &self.cutter
+    }
+
+    /// How chunks are named here.
+    pub fn domain(&self) -> &Domain {
+        &self.domain
+    }
+
+    /// Whether what it holds is encrypted.
+    pub fn encrypted(&self) -> bool {
+        self.sealing.suite != Suite::None
     }
 }

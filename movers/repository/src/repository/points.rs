@@ -1,90 +1,32 @@
-//! Disk manifests, restore points, and reading them back in full.
+//! Restore points, and the roster that says which there are.
 
-use super::chunks::plausible;
-use super::{Repository, State, Verified};
+use super::Repository;
+use super::damaged::damage_of;
+use super::records::Reader;
 use crate::{Error, Result, Store};
-use farshore_format::{ChunkId, DiskHasher, DiskManifest, PointManifest, decode_chunk};
-use farshore_schemas::ids::{Digest, DiskName, Name, PointId};
-use farshore_schemas::messages::agent::DiskPoint;
+use farshore_format::repository::{Extent, PointManifest, Roster, RosterPoint};
+use farshore_schemas::ids::{Digest, Name, PointId};
 use farshore_schemas::units::ByteCount;
-use std::collections::HashSet;
 use std::path::PathBuf;
-
-/// Bounds what a manifest on our own disk can make us allocate.
-pub(super) const MAX_DISK: ByteCount = ByteCount(1 << 46);
 
 impl Repository {
     pub(super) fn point_path(&self, point: &PointId) -> PathBuf {
         self.root.join("points").join(point.0.as_str())
     }
 
-    pub(super) fn disk_path(&self, manifest: &Digest) -> PathBuf {
-        self.root.join("disks").join(manifest.to_string())
+    pub(super) fn roster_path(&self) -> PathBuf {
+        self.root.join("roster")
     }
 
-    /// Builds what is remembered of the files. A damaged manifest hinders nobody but a prune, which looks again.
-    pub(super) fn load(&self) -> Result<()> {
-        let mut fresh = State::default();
-        for point in self.point_names()? {
-            let Ok(Some(manifest)) = self.point(&point) else { continue };
-            for disk in &manifest.disks {
-                if let Ok(chunks) = self.read_disk(&disk.manifest) {
-                    fresh.named.extend(chunks.chunks.into_iter().filter(|id| !id.is_zero()));
-                }
-            }
-        }
-        fresh.trashed = self.trashed_chunks()?;
-        *self.state() = fresh;
-        Ok(())
-    }
-
-    pub(super) fn point_names(&self) -> Result<Vec<PointId>> {
+    /// The names of the points in the folder, sorted.
+    ///
+    /// # Errors
+    /// [`Error::Damage`] when a file is there that no point is named like, or what the disk says.
+    pub fn point_names(&self) -> Result<Vec<PointId>> {
         let folder = self.root.join("points");
         let parse =
             |name: String| Name::parse(&name).map(PointId).map_err(|error| self.io.damage(&folder.join(&name), error));
         self.io.names(&folder)?.into_iter().map(parse).collect()
-    }
-
-    /// Stores the manifest of a disk and answers its digest, which [`DiskPoint::manifest`] holds. Durable only once a
-    /// point that names it is committed.
-    ///
-    /// # Errors
-    /// [`Error::Full`], or what the disk says.
-    pub fn put_disk_manifest(&self, manifest: &DiskManifest) -> Result<Digest> {
-        self.io.usable()?;
-        let digest = manifest.digest();
-        {
-            let mut state = self.state();
-            if state.sessions > 0 {
-                state.pinned_disks.insert(digest);
-            }
-        }
-        // One that is there may be what a crash left, so it counts only when it reads well.
-        if self.read_disk(&digest).is_err() {
-            self.io.place(&self.disk_path(&digest), &self.temporary(), &manifest.encode())?;
-        }
-        Ok(digest)
-    }
-
-    pub(super) fn read_disk(&self, digest: &Digest) -> Result<DiskManifest> {
-        let path = self.disk_path(digest);
-        let bytes = self.io.read(&path)?.ok_or_else(|| self.io.damage(&path, "it is missing"))?;
-        let manifest = DiskManifest::decode(&bytes, MAX_DISK).map_err(|error| self.io.damage(&path, error))?;
-        if manifest.digest() != *digest {
-            return Err(self.io.damage(&path, "it is the manifest of another disk"));
-        }
-        Ok(manifest)
-    }
-
-    /// The manifest of a disk of a point.
-    ///
-    /// # Errors
-    /// [`Error::NoPoint`], [`Error::NoDisk`], [`Error::Damage`].
-    pub fn disk_manifest(&self, point: &PointId, disk: &DiskName) -> Result<DiskManifest> {
-        let manifest = self.existing(point)?;
-        let wanted = manifest.disks.iter().find(|entry| entry.name == *disk);
-        let wanted = wanted.ok_or_else(|| Error::NoDisk { point: point.clone(), disk: disk.clone() })?;
-        self.read_disk(&wanted.manifest)
     }
 
     /// Every point in the folder, by name.
@@ -102,19 +44,20 @@ impl Repository {
     pub fn point(&self, point: &PointId) -> Result<Option<PointManifest>> {
         let path = self.point_path(point);
         let Some(bytes) = self.io.read(&path)? else { return Ok(None) };
-        let manifest = PointManifest::decode(&bytes).map_err(|error| self.io.damage(&path, error))?;
+        let manifest = PointManifest::decode(&bytes, self.sealing.key.as_ref());
+        let manifest = manifest.map_err(|error| self.io.damage(&path, error))?;
         if manifest.point != *point {
             return Err(self.io.damage(&path, format!("it is point {}", manifest.point)));
         }
         Ok(Some(manifest))
     }
 
-    fn existing(&self, point: &PointId) -> Result<PointManifest> {
+    pub(super) fn existing(&self, point: &PointId) -> Result<PointManifest> {
         self.point(point)?.ok_or_else(|| Error::NoPoint { store: Store::Repository, point: point.clone() })
     }
 
-    /// Makes a point: checks that every chunk it names is here, makes all of that durable, then writes the manifest,
-    /// durable too (P6). Answers what the point added to the repository. Done twice it answers the same.
+    /// Makes a point: makes everything durable, checks that every record it names is here, then writes the point, durable
+    /// too (P6), and the roster. Answers what it added, as the point says. Done twice it answers the same.
     ///
     /// # Errors
     /// [`Error::Incomplete`], [`Error::PointDiffers`], [`Error::Full`], [`Error::Sync`], or what the disk says.
@@ -125,108 +68,103 @@ impl Repository {
             if !found.same_content(manifest) {
                 return Err(Error::PointDiffers { store: Store::Repository, point: found.point });
             }
-            // A crash may have come between the manifest's name and its being durable.
+            // A crash may have come between the point's name and its being durable, or before the roster.
             self.io.sync_folder(&self.root.join("points"))?;
+            self.write_roster()?;
             return Ok(found.stored);
         }
-        let (chunks, stored) = self.check_complete(manifest)?;
-        self.io.sync_all(&self.root_folder, &self.root)?;
-        let manifest = PointManifest { stored, ..manifest.clone() };
-        self.io.place_durable(&self.point_path(&manifest.point), &manifest.encode())?;
-        self.state().named.extend(chunks);
-        Ok(stored)
+        self.flush()?;
+        self.damage_is_known()?;
+        self.check_complete(manifest)?;
+        let bytes = manifest.encode(self.sealing.fresh()).expect("an open repository that seals has its key");
+        self.io.place_durable(&self.point_path(&manifest.point), &bytes)?;
+        self.forget_added(&manifest.disks);
+        self.write_roster()?;
+        Ok(manifest.stored)
     }
 
-    /// The chunks that a point names and what those that no other point names take.
-    fn check_complete(&self, manifest: &PointManifest) -> Result<(HashSet<ChunkId>, ByteCount)> {
-        let incomplete = |missing: String| Error::Incomplete { point: manifest.point.clone(), missing };
-        let mut chunks = HashSet::new();
-        let mut stored = ByteCount(0);
+    /// Writes which points there are now.
+    pub(super) fn write_roster(&self) -> Result<()> {
+        let path = self.roster_path();
+        let before = match self.io.read(&path)? {
+            None => Roster::default(),
+            // A damaged one is told by verify; its generation does not matter more than a point does.
+            Some(bytes) => Roster::decode(&bytes, self.sealing.key.as_ref()).unwrap_or_default(),
+        };
+        let mut points = Vec::new();
+        for point in self.point_names()? {
+            let bytes = self.io.read(&self.point_path(&point))?.unwrap_or_default();
+            points.push(RosterPoint { file: Digest(*blake3::hash(&bytes).as_bytes()), point });
+        }
+        points.sort_by(|a, b| a.point.cmp(&b.point));
+        if before.points == points && before.generation > 0 {
+            return Ok(());
+        }
+        let roster = Roster { generation: before.generation + 1, points };
+        let bytes = roster.encode(self.sealing.fresh()).expect("an open repository that seals has its key");
+        self.io.place_durable(&path, &bytes)
+    }
+
+    /// That every record that a point names can be counted on.
+    fn check_complete(&self, manifest: &PointManifest) -> Result<()> {
+        let missing = |missing: String| Error::Incomplete { point: manifest.point.clone(), missing };
+        let incomplete = |error: Error| {
+            let absent = matches!(error, Error::NoChunk { .. }) || damage_of(&error).is_some();
+            if absent { missing(error.to_string()) } else { error }
+        };
+        let mut reader = Reader::new(self);
         for disk in &manifest.disks {
-            let list = self.read_disk(&disk.manifest).map_err(|error| incomplete(error.to_string()))?;
-            if (list.size, list.checksum) != (disk.size, disk.checksum) {
-                return Err(incomplete(format!("the manifest of disk {} is of another state of it", disk.name)));
+            self.count_on(&[disk.record()]).map_err(incomplete)?;
+            let tree = reader.disk(&disk.record()).map_err(incomplete)?;
+            if (tree.size, tree.checksum) != (disk.size.0, disk.checksum) {
+                return Err(missing(format!("the record of disk {} is of another state of it", disk.name)));
             }
-            let path = self.disk_path(&disk.manifest);
-            stored = stored + ByteCount(std::fs::metadata(&path).map_or(0, |file| file.len()));
-            chunks.extend(list.chunks.into_iter().filter(|id| !id.is_zero()));
-        }
-        for id in &chunks {
-            if !self.has(id)? {
-                return Err(incomplete(format!("chunk {id} is not here")));
-            }
-            let path = self.chunk_path(id);
-            let length = std::fs::metadata(&path).map_err(|error| self.io.failed("look at", &path, error))?.len();
-            if !plausible(length) {
-                return Err(incomplete(format!("chunk {id} has {length} bytes")));
-            }
-            if !self.state().named.contains(id) {
-                stored = stored + ByteCount(length);
+            self.count_on(&tree.lists).map_err(incomplete)?;
+            let leaves = reader.leaves(&tree).map_err(incomplete)?;
+            if let Some(why) = self.wanting(&tree, &leaves)?.into_values().next() {
+                return Err(missing(format!("disk {}: {why}", disk.name)));
             }
         }
-        Ok((chunks, stored))
+        Ok(())
     }
 
-    /// Reads every chunk of a point and proves it, and every disk by its checksum. A damaged chunk is not counted as
-    /// stored any more, so the next backup that holds its content stores it again.
+    /// Bytes of all packs.
     ///
     /// # Errors
-    /// [`Error::NoPoint`], [`Error::Damage`] when the point's own manifest cannot be read.
-    pub fn verify_point(&self, point: &PointId) -> Result<Verified> {
-        let manifest = self.existing(point)?;
-        let mut verified = Verified { chunks: 0, damage: Vec::new(), damaged: 0 };
-        for disk in &manifest.disks {
-            self.verify_disk(disk, &mut verified);
+    /// What the disk says.
+    pub fn stored(&self) -> Result<ByteCount> {
+        let mut total = 0;
+        for (_, id) in self.index().all_packs() {
+            total += std::fs::metadata(super::packs::pack_path(&self.root, &id)).map_or(0, |file| file.len());
         }
-        Ok(verified)
+        Ok(ByteCount(total))
     }
 
-    fn verify_disk(&self, disk: &DiskPoint, verified: &mut Verified) {
-        let list = match self.read_disk(&disk.manifest) {
-            Ok(list) => list,
-            Err(error) => return verified.note(format!("disk {}: {error}", disk.name)),
-        };
-        let mut hasher = DiskHasher::new();
-        let before = verified.damaged;
-        for (index, id) in (0u64..).zip(&list.chunks) {
-            let length = list.chunk_len(index).expect("a decoded manifest has one chunk for each part of the disk");
-            if id.is_zero() {
-                hasher.zeros(length as u64);
-                continue;
-            }
-            verified.chunks += 1;
-            match self.proven_chunk(*id, length) {
-                Ok(content) => hasher.data(&content),
-                Err(why) => verified.note(format!("disk {} chunk {index} ({id}): {why}", disk.name)),
-            }
-        }
-        if verified.damaged == before && hasher.finish() != disk.checksum {
-            verified.note(format!("disk {}: its chunks are sound but are not the disk that was read", disk.name));
-        }
+    /// How many packs there are.
+    pub fn packs(&self) -> usize {
+        self.index().all_packs().count()
     }
 
-    fn proven_chunk(&self, id: ChunkId, length: usize) -> std::result::Result<Vec<u8>, String> {
-        let content = self
-            .get_chunk(id)
-            .map_err(|error| error.to_string())
-            .and_then(|bytes| decode_chunk(id, &bytes).map_err(|error| error.to_string()))
-            .inspect_err(|_| {
-                let mut state = self.state();
-                state.named.remove(&id);
-                state.proven.remove(&id);
-            })?;
-        if content.len() != length {
-            return Err(format!("it has {} bytes where {length} belong", content.len()));
+    /// Bytes that prunes have put into the trash and none has unlinked yet.
+    ///
+    /// # Errors
+    /// What the disk says.
+    pub fn trash(&self) -> Result<ByteCount> {
+        let root = self.root.join("trash");
+        let mut total = 0;
+        for name in self.io.names(&root)? {
+            for folder in ["packs", "points"] {
+                let folder = root.join(&name).join(folder);
+                for file in self.io.names(&folder)? {
+                    total += std::fs::metadata(folder.join(file)).map_or(0, |file| file.len());
+                }
+            }
         }
-        Ok(content)
+        Ok(ByteCount(total))
     }
 }
 
-impl Verified {
-    fn note(&mut self, line: String) {
-        self.damaged += 1;
-        if self.damage.len() < 5 {
-            self.damage.push(line);
-        }
-    }
+/// Bytes of an extent of a disk of `size` that begins at `start`: its last block may be short.
+pub(super) fn extent_len(extent: &Extent, (start, size): (u64, u64)) -> u64 {
+    (u64::from(extent.blocks()) * farshore_format::BLOCK as u64).min(size - start)
 }

@@ -1,62 +1,114 @@
-//! Deletion in two phases. A prune unlinks what an earlier prune, at a lower log position, put into the trash and nothing
-//! has asked for since; then it moves the manifests of the dropped points, and every chunk and disk manifest that no
-//! point in the folder names, into a trash of its own position. A point that the log does not know holds its chunks.
+//! Deletion in two phases, ordered by log position. A prune finds what the points that stay name and writes anew what is
+//! left of packs of which little is named; then it drops points, unlinks what an earlier prune put into the trash, and moves
+//! packs of which nothing is named any more into a trash of its own position. What lies in the trash can still be read by a
+//! restore that began before.
 
-use super::{Pruned, Repository};
+use super::backup::id_of;
+use super::damaged::damage_of;
+use super::packs::{Packed, pack_path};
+use super::records::{Found, Reader};
+use super::{Repository, WriteSession};
 use crate::{Error, Result};
-use farshore_format::ChunkId;
-use farshore_schemas::ids::{Digest, PointId};
+use farshore_format::repository::{ChunkId, FileId, PACK_HEADER_LEN, Place};
+use farshore_schemas::ids::PointId;
 use farshore_schemas::units::ByteCount;
-use std::collections::{HashMap, HashSet};
-use std::path::{Path, PathBuf};
+use std::collections::{BTreeMap, HashSet};
+use std::path::Path;
 
-/// What the points in the folder name.
-struct Live {
-    chunks: HashSet<ChunkId>,
-    disks: HashSet<Digest>,
+/// A pack is rewritten when less than this part of it, in percent, is still named.
+const WORTH_KEEPING: u64 = 60;
+
+/// What a prune did.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Pruned {
+    /// The points asked for: all are gone now.
+    pub points: Vec<PointId>,
+    /// What was unlinked: what an earlier prune had put into the trash.
+    pub freed: ByteCount,
+    /// What went into the trash now.
+    pub marked: ByteCount,
+    /// What was written anew, out of packs that went into the trash.
+    pub rewritten: ByteCount,
+}
+
+/// What points name, by pack: a bit for each record.
+struct Live(BTreeMap<u32, Vec<u64>>);
+
+/// What a prune will take away.
+struct Plan {
+    going: Vec<(u32, FileId)>,
+    /// What was written anew of them.
+    rewritten: ByteCount,
+}
+
+impl Live {
+    fn any(&self, pack: u32) -> bool {
+        self.0.get(&pack).is_some_and(|bits| bits.iter().any(|word| *word != 0))
+    }
+
+    fn mark(&mut self, place: &Place) {
+        let bits = self.0.entry(place.pack).or_default();
+        let word = place.number as usize / 64;
+        if bits.len() <= word {
+            bits.resize(word + 1, 0);
+        }
+        bits[word] |= 1 << (place.number % 64);
+    }
+
+    fn has(&self, pack: u32, number: u32) -> bool {
+        let bits = self.0.get(&pack);
+        bits.and_then(|bits| bits.get(number as usize / 64)).is_some_and(|word| word >> (number % 64) & 1 == 1)
+    }
 }
 
 impl Repository {
     /// Drops these points and cleans up: see the module. `position` is how far the owner's log had come when it decided.
-    /// The caller sees to it that no other process's session is under way; those of this one are told by
-    /// [`super::WriteSession`]. Done twice at the same position it is harmless.
+    /// Done twice at the same position it is harmless.
     ///
     /// # Errors
-    /// [`Error::Position`] for a position lower than one seen, [`Error::Damage`] when a manifest in the folder cannot be
-    /// read (what it names is then unknown, so nothing is taken), or what the disk says.
+    /// [`Error::Position`] for a position lower than one seen, [`Error::Damage`] or [`Error::NoChunk`] when a point in the folder
+    /// cannot be read in full (what it names is then unknown, so nothing is taken), or what the disk says.
     pub fn prune(&self, points: &[PointId], position: u64) -> Result<Pruned> {
         self.io.usable()?;
         let _alone = self.decide_alone();
-        self.note_position(position)?;
+        let seen = self.position()?;
+        if seen.is_some_and(|seen| position < seen) {
+            return Err(Error::Position { asked: position, seen: seen.unwrap_or(0) });
+        }
+        // All that must be read is read first, so that what cannot be read leaves every point where it is.
+        self.flush()?;
+        let live = self.live(points)?;
+        let plan = self.plan(&live)?;
+        self.note_position(seen, position)?;
         let trash = self.root.join("trash").join(format!("{position:020}"));
-        for folder in ["points", "disks", "chunks"] {
+        for folder in ["points", "packs"] {
             self.io.make_folder(&trash.join(folder))?;
         }
         self.io.sync_folder(&self.root.join("trash"))?;
         self.drop_points(points, &trash)?;
-        let live = self.live()?;
-        let freed = self.empty_trash(position, &live)?;
-        let marked = self.mark(&live, &trash)?;
-        self.state().named = live.chunks;
-        Ok(Pruned { points: points.to_vec(), freed, marked })
+        let freed = self.empty_trash(position)?;
+        let marked = self.sweep(&plan, &trash)?;
+        self.forget_gone()?;
+        Ok(Pruned { points: points.to_vec(), freed, marked, rewritten: plan.rewritten })
     }
 
-    fn note_position(&self, position: u64) -> Result<()> {
-        let path = self.root.join("position");
-        let seen = match self.io.read(&path)? {
-            None => 0,
-            Some(bytes) => {
-                let text = String::from_utf8_lossy(&bytes);
-                text.trim().parse().map_err(|_| self.io.damage(&path, format!("{text:?} is not a log position")))?
-            }
-        };
-        if position < seen {
-            return Err(Error::Position { asked: position, seen });
-        }
-        if position > seen || !path.exists() {
-            self.io.place_durable(&path, format!("{position}\n").as_bytes())?;
+    fn note_position(&self, seen: Option<u64>, position: u64) -> Result<()> {
+        if seen != Some(position) {
+            self.io.place_durable(&self.root.join("position"), format!("{position}\n").as_bytes())?;
         }
         Ok(())
+    }
+
+    /// The highest log position that a prune has come with.
+    ///
+    /// # Errors
+    /// [`Error::Damage`].
+    pub fn position(&self) -> Result<Option<u64>> {
+        let path = self.root.join("position");
+        let Some(bytes) = self.io.read(&path)? else { return Ok(None) };
+        let text = String::from_utf8_lossy(&bytes);
+        let position = text.trim().parse();
+        position.map(Some).map_err(|_| self.io.damage(&path, format!("{text:?} is not a log position")))
     }
 
     fn drop_points(&self, points: &[PointId], trash: &Path) -> Result<()> {
@@ -67,100 +119,150 @@ impl Repository {
             }
         }
         self.io.sync_folder(&trash.join("points"))?;
-        self.io.sync_folder(&self.root.join("points"))
+        self.io.sync_folder(&self.root.join("points"))?;
+        self.write_roster()
     }
 
-    fn live(&self) -> Result<Live> {
-        let mut live = Live { chunks: HashSet::new(), disks: HashSet::new() };
-        for point in self.points()? {
-            for disk in &point.disks {
-                if live.disks.insert(disk.manifest) {
-                    live.chunks.extend(self.read_disk(&disk.manifest)?.chunks);
+    /// Walks every point in the folder but those that go. One that the log does not know holds what it names.
+    fn live(&self, going: &[PointId]) -> Result<Live> {
+        let mut live = Live(BTreeMap::new());
+        let mut seen: HashSet<ChunkId> = HashSet::new();
+        let mut reader = Reader::new(self);
+        let mut mark = |reader: &Reader<'_>, ids: &[ChunkId]| -> Result<()> {
+            reader.find(ids)?.iter().for_each(|found| live.mark(&found.place));
+            Ok(())
+        };
+        for point in self.point_names()?.iter().filter(|point| !going.contains(point)) {
+            for disk in self.existing(point)?.disks.iter().map(farshore_format::repository::PointDisk::record) {
+                if !seen.insert(disk) {
+                    continue;
+                }
+                let tree = reader.disk(&disk)?;
+                mark(&reader, &[disk])?;
+                mark(&reader, &tree.lists)?;
+                for (region, id) in (0u64..).zip(reader.leaves(&tree)?) {
+                    if !seen.insert(id) {
+                        continue;
+                    }
+                    mark(&reader, &[id])?;
+                    let leaf = reader.leaf(&id, (tree.size, region))?;
+                    let ids: Vec<ChunkId> = leaf.extents.iter().filter_map(id_of).collect();
+                    mark(&reader, &ids)?;
                 }
             }
         }
-        live.chunks.remove(&ChunkId::ZERO);
         Ok(live)
     }
 
     /// Unlinks what prunes at lower positions have put into the trash.
-    fn empty_trash(&self, position: u64, live: &Live) -> Result<ByteCount> {
+    fn empty_trash(&self, position: u64) -> Result<ByteCount> {
         let root = self.root.join("trash");
         let mut freed = ByteCount(0);
         for name in self.io.names(&root)? {
             if name.parse::<u64>().is_ok_and(|marked_at| marked_at < position) {
-                freed = freed + self.empty_one(&root.join(name), live)?;
+                for folder in ["packs", "points"] {
+                    let folder = root.join(&name).join(folder);
+                    for file in self.io.names(&folder)? {
+                        let path = folder.join(file);
+                        freed = freed + length(&path);
+                        self.io.remove_file(&path)?;
+                    }
+                }
+                self.io.remove_folder(&root.join(name))?;
             }
         }
         Ok(freed)
     }
 
-    fn empty_one(&self, trash: &Path, live: &Live) -> Result<ByteCount> {
-        let mut freed = ByteCount(0);
-        let mut state = self.state();
-        for (id, path) in self.chunks_below(&trash.join("chunks"))? {
-            // Cannot be, unless a file was brought back by hand; but a chunk that a point needs is never unlinked.
-            if live.chunks.contains(&id) && !self.chunk_path(&id).exists() {
-                self.io.rename(&path, &self.chunk_path(&id))?;
+    /// Finds what can go: whole packs, and packs of which little is live after rewriting that, durable. A pack with damage in
+    /// what is live of it stays as it is.
+    fn plan(&self, live: &Live) -> Result<Plan> {
+        let packs: Vec<(u32, FileId)> = self.index().all_packs().collect();
+        let mut plan = Plan { going: Vec::new(), rewritten: ByteCount(0) };
+        for (number, id) in packs {
+            if self.pinned().packs.contains(&number) {
                 continue;
             }
-            freed = freed + length(&path);
-            self.io.remove_file(&path)?;
-            state.trashed.remove(&id);
-        }
-        for folder in ["disks", "points"] {
-            for name in self.io.names(&trash.join(folder))? {
-                let path = trash.join(folder).join(name);
-                freed = freed + length(&path);
-                self.io.remove_file(&path)?;
+            let (kept, whole) = match self.live_records(live, (number, &id)) {
+                Ok(records) => records,
+                // Nothing in it is named: there is nothing to lose with it.
+                Err(error)
+                    if damage_of(&error).is_some() && !live.any(number) && pack_path(&self.root, &id).exists() =>
+                {
+                    (Vec::new(), u64::MAX)
+                }
+                Err(error) if damage_of(&error).is_some() => continue,
+                Err(error) => return Err(error),
+            };
+            let kept_bytes: u64 = kept.iter().map(|found| u64::from(found.place.stored)).sum();
+            let worth_keeping = u128::from(kept_bytes) * 100 >= u128::from(whole) * u128::from(WORTH_KEEPING);
+            if worth_keeping || kept.iter().any(|found| self.is_damaged(&found.place)) {
+                continue;
             }
+            plan.rewritten = plan.rewritten + ByteCount(self.rewrite(&kept)?);
+            plan.going.push((number, id));
         }
-        self.io.remove_folder(trash)?;
-        Ok(freed)
+        // What was rewritten is durable before what it came from goes.
+        self.flush()?;
+        Ok(plan)
     }
 
-    /// Moves what nothing names to the trash.
-    fn mark(&self, live: &Live, trash: &Path) -> Result<ByteCount> {
+    /// Moves packs into the trash.
+    fn sweep(&self, plan: &Plan, trash: &Path) -> Result<ByteCount> {
         let mut marked = ByteCount(0);
-        let mut state = self.state();
-        for name in self.io.names(&self.root.join("disks"))? {
-            let path = self.root.join("disks").join(&name);
-            let digest: Digest = name.parse().map_err(|error| self.io.damage(&path, error))?;
-            if !live.disks.contains(&digest) && !state.pinned_disks.contains(&digest) {
-                marked = marked + length(&path);
-                self.io.rename(&path, &trash.join("disks").join(&name))?;
+        for (number, id) in &plan.going {
+            let path = pack_path(&self.root, id);
+            // Held until the pack is gone from the index, so that nobody finds something in it meanwhile.
+            let pinned = self.pinned();
+            if pinned.packs.contains(number) {
+                continue;
             }
+            marked = marked + length(&path);
+            self.io.rename(&path, &trash.join("packs").join(id.to_string()))?;
+            self.index_mut().drop_pack(*number);
         }
-        for folder in self.io.names(&self.root.join("chunks"))? {
-            for (id, path) in self.chunks_below(&self.root.join("chunks").join(folder))? {
-                if live.chunks.contains(&id) || state.pinned.contains(&id) {
-                    continue;
-                }
-                marked = marked + length(&path);
-                let trashed = trash.join("chunks").join(id.to_string());
-                self.io.rename(&path, &trashed)?;
-                state.proven.remove(&id);
-                state.trashed.insert(id, trashed);
-            }
-        }
+        self.io.sync_folder(&trash.join("packs"))?;
         Ok(marked)
     }
 
-    fn chunks_below(&self, folder: &Path) -> Result<Vec<(ChunkId, PathBuf)>> {
-        let parse = |name: String| {
-            let path = folder.join(&name);
-            name.parse::<ChunkId>().map(|id| (id, path.clone())).map_err(|error| self.io.damage(&path, error))
-        };
-        self.io.names(folder)?.into_iter().map(parse).collect()
+    fn live_records(&self, live: &Live, (pack, id): (u32, &FileId)) -> Result<(Vec<Found>, u64)> {
+        let mut offset = PACK_HEADER_LEN as u32;
+        let mut kept = Vec::new();
+        for (number, entry) in (0u32..).zip(self.read_directory(id)?) {
+            if live.has(pack, number) {
+                let plain = super::packs::plain_word(entry.kind, entry.plain as usize);
+                kept.push(Found { id: entry.id, place: Place { pack, number, offset, stored: entry.stored, plain } });
+            }
+            offset = offset.saturating_add(entry.stored);
+        }
+        Ok((kept, u64::from(offset) - PACK_HEADER_LEN as u64))
     }
 
-    pub(super) fn trashed_chunks(&self) -> Result<HashMap<ChunkId, PathBuf>> {
-        let root = self.root.join("trash");
-        let mut trashed = HashMap::new();
-        for name in self.io.names(&root)? {
-            trashed.extend(self.chunks_below(&root.join(name).join("chunks"))?);
+    /// Stores records anew, as they are compressed.
+    fn rewrite(&self, kept: &[Found]) -> Result<u64> {
+        let mut reader = Reader::new(self);
+        let mut out = Vec::new();
+        let mut written = 0;
+        for record in kept {
+            let kind = record.kind().ok_or(Error::NoChunk { id: record.id })?;
+            reader.run(std::slice::from_ref(record), &mut out, &mut |_, _| Ok(()))?;
+            let mut bytes = Vec::with_capacity(out.len() + 1);
+            super::backup::repack(&out, &mut bytes);
+            written += self.append(&[Packed { id: record.id, kind, plain: out.len(), bytes: &bytes }])?;
         }
-        Ok(trashed)
+        Ok(written)
+    }
+
+    /// Whether a session is open.
+    pub fn in_use(&self) -> bool {
+        self.pinned().sessions > 0
+    }
+}
+
+impl WriteSession {
+    /// The repository that it writes to.
+    pub fn repository(&self) -> &Repository {
+        &self.0
     }
 }
 

@@ -1,8 +1,8 @@
 //! Names, small disks and broken disks for the tests.
 
-use farshore_format::{Allocation, CHUNK, DiskManifest, PointManifest, ReplicaPoint, checksum, encode_chunk};
-use farshore_repository::{BlockContent, Faults, Op, ReplicaStore, Repository};
-use farshore_schemas::ids::{Digest, DiskName, Lineage, Name, PointId, SiteName, VmName, VmRef};
+use farshore_format::{ReplicaPoint, checksum};
+use farshore_repository::{BlockContent, Faults, Op, ReplicaStore};
+use farshore_schemas::ids::{Digest, DiskName, Lineage, Name, PointId};
 use farshore_schemas::messages::agent::{DiskFacts, DiskPoint};
 use farshore_schemas::units::{ByteCount, Timestamp};
 use std::io::{Error, ErrorKind, Result};
@@ -22,10 +22,6 @@ pub(crate) fn disk(text: &str) -> DiskName {
     DiskName::parse(text).unwrap()
 }
 
-pub(crate) fn vm() -> VmRef {
-    VmRef { site: SiteName::parse("hq").unwrap(), host: name("folder"), vm: VmName::parse("web").unwrap() }
-}
-
 pub(crate) const LINEAGE: Lineage = Lineage([7; 16]);
 
 /// Bytes that do not compress and differ by seed.
@@ -33,30 +29,6 @@ pub(crate) fn noise(seed: u64, length: usize) -> Vec<u8> {
     let mut bytes = vec![0; length];
     blake3::Hasher::new().update(&seed.to_le_bytes()).finalize_xof().fill(&mut bytes);
     bytes
-}
-
-/// Stores a disk and answers its part of a point.
-pub(crate) fn store_disk(
-    repository: &Repository,
-    disk_name: &str,
-    content: &[u8],
-) -> farshore_repository::Result<DiskPoint> {
-    let mut chunks = Vec::new();
-    for part in content.chunks(CHUNK) {
-        let chunk = encode_chunk(part);
-        if !repository.have(&[chunk.id])?[0] {
-            repository.put_chunk(chunk.id, &chunk.bytes)?;
-        }
-        chunks.push(chunk.id);
-    }
-    let size = ByteCount(content.len() as u64);
-    let manifest = DiskManifest { size, checksum: checksum(content), chunks, allocation: Allocation::default() };
-    let digest = repository.put_disk_manifest(&manifest)?;
-    Ok(DiskPoint { name: disk(disk_name), size, checksum: manifest.checksum, manifest: digest })
-}
-
-pub(crate) fn manifest(id: &str, disks: Vec<DiskPoint>) -> PointManifest {
-    PointManifest { point: point(id), vm: vm(), taken: Timestamp(1), disks, stored: ByteCount(0) }
 }
 
 /// Lets a number of changes pass, then fails every one.
@@ -104,7 +76,7 @@ pub(crate) struct FailSync(pub(crate) Mutex<bool>);
 impl Faults for FailSync {
     fn before(&self, op: Op<'_>) -> Result<()> {
         let mut armed = self.0.lock().unwrap();
-        if *armed && matches!(op, Op::Sync(_) | Op::SyncAll(_)) {
+        if *armed && matches!(op, Op::Sync(_)) {
             *armed = false;
             return Err(Error::from_raw_os_error(5));
         }
@@ -116,7 +88,6 @@ impl Faults for FailSync {
 pub(crate) enum Step {
     Write(PathBuf),
     Sync(PathBuf),
-    SyncAll,
     Rename(PathBuf, PathBuf),
 }
 
@@ -129,7 +100,6 @@ impl Faults for Recorder {
         let step = match op {
             Op::Write(path) => Step::Write(path.into()),
             Op::Sync(path) => Step::Sync(path.into()),
-            Op::SyncAll(_) => Step::SyncAll,
             Op::Rename(from, to) => Step::Rename(from.into(), to.into()),
             Op::Resize(_) | Op::Remove(_) | Op::MakeFolder(_) => return Ok(()),
         };

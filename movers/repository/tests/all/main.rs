@@ -13,18 +13,14 @@ mod replica_history;
 #[cfg(test)]
 mod repository;
 #[cfg(test)]
+mod repository_damage;
+#[cfg(test)]
 mod repository_faults;
 #[cfg(test)]
-mod repository_prune;
+mod repository_mend;
+#[cfg(test)]
+mod repository_python;
+#[cfg(test)]
+mod repository_remote;
 #[cfg(test)]
 mod sparse;
-#[cfg(test)]
-mod v1;
-#[cfg(test)]
-mod v1_damage;
-#[cfg(test)]
-mod v1_faults;
-#[cfg(test)]
-mod v1_mend;
-#[cfg(test)]
-mod v1_python;

@@ -129,7 +129,7 @@ fn before_images_are_durable_before_their_blocks_are_overwritten() {
             Step::Write(path) if *path == journal => unsynced = true,
             Step::Sync(path) if *path == journal => (unsynced, syncs) = (false, syncs + 1),
             Step::Write(path) if *path == raw => assert!(!unsynced, "overwritten before its before-image was durable"),
-            Step::Write(_) | Step::Sync(_) | Step::SyncAll | Step::Rename(..) => {}
+            Step::Write(_) | Step::Sync(_) | Step::Rename(..) => {}
         }
     }
     // One for the header, one for each batch of 4 MiB, one for the trailer.

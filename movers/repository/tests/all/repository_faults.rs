@@ -1,112 +1,172 @@
-//! Full disks, failed syncs, crashes, and the order in which a point becomes durable.
+//! Format 1 on a disk that fills up, or in a process that ends, at whichever change: every point that was announced is
+//! restored byte for byte afterwards, and the same work done again succeeds.
 
-use crate::common::{FailSync, LINEAGE, Recorder, Step, StopAfter, manifest, name, noise, point, store_disk};
-use crate::repository::read_back;
-use farshore_format::CHUNK;
-use farshore_repository::{Error, Faults, Repository, Result};
-use std::path::Path;
-use std::sync::{Arc, Mutex};
+use crate::common::StopAfter;
+use crate::repository::{content, create, disk_name, manifest, options, point_id, restore, threads, unlock};
+use farshore_format::repository::Compression;
+use farshore_repository::Result;
+use farshore_repository::{BackupOptions, RawSource, Repository, Stages};
+use std::collections::BTreeMap;
+use std::num::NonZeroUsize;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-fn open_with(path: &Path, faults: &Arc<impl Faults + 'static>) -> Result<Repository> {
-    Repository::open_with_faults(path, &name("main"), LINEAGE, faults.clone())
+const BLOCK: u64 = 4096;
+/// A point, and the runs of blocks on its disk: start, length, seed.
+type Day = (&'static str, [(u64, u64, u64); 2]);
+
+/// Three days of one disk; most of the first is gone on the second, so that a prune has something to rewrite.
+const DAYS: [Day; 3] =
+    [("one", [(0, 60, 1), (80, 20, 3)]), ("two", [(20, 70, 5), (100, 8, 7)]), ("three", [(5, 9, 9), (110, 30, 11)])];
+
+struct Images {
+    folder: tempfile::TempDir,
+    content: BTreeMap<&'static str, Vec<u8>>,
 }
 
-fn back_up(repository: &Repository, id: &str, content: &[u8]) -> Result<()> {
-    let stored = store_disk(repository, "a.img", content)?;
-    repository.commit_point(&manifest(id, vec![stored])).map(drop)
-}
-
-#[test]
-fn everything_a_point_names_is_durable_before_its_manifest_has_its_name() {
-    let folder = tempfile::tempdir().unwrap();
-    let recorder = Arc::new(Recorder::default());
-    let repository = open_with(folder.path(), &recorder).unwrap();
-    back_up(&repository, "p1", &noise(1, 3 * CHUNK)).unwrap();
-    let steps = recorder.0.lock().unwrap();
-    let named = steps.iter().position(|step| matches!(step, Step::Rename(_, to) if to.ends_with("points/p1"))).unwrap();
-    let all = steps.iter().position(|step| *step == Step::SyncAll).unwrap();
-    let last_chunk = steps.iter().rposition(|step| {
-        matches!(step, Step::Rename(_, to) if to.components().any(|part| ["chunks", "disks"].map(|s| s.as_ref()).contains(&part.as_os_str())))
-    });
-    assert!(last_chunk.unwrap() < all && all < named);
-    let Step::Rename(temporary, _) = &steps[named] else { unreachable!() };
-    assert_eq!(steps[named - 1], Step::Sync(temporary.clone()));
-    assert_eq!(steps[named + 1], Step::Sync(folder.path().join("points")));
-    assert_eq!(steps.len(), named + 2);
-}
-
-#[test]
-fn a_full_disk_announces_nothing_and_leaves_points_intact_at_whichever_write() {
-    let (first, second) = (noise(1, 2 * CHUNK), noise(2, 2 * CHUNK));
-    for writes in 0.. {
+impl Images {
+    fn new() -> Images {
         let folder = tempfile::tempdir().unwrap();
-        back_up(&Repository::open(folder.path(), &name("main"), LINEAGE).unwrap(), "p1", &first).unwrap();
-        let faults = Arc::new(StopAfter::full(writes));
-        let repository = open_with(folder.path(), &faults).unwrap();
-        let result = back_up(&repository, "p2", &second);
+        let mut bytes = vec![0; 150 * BLOCK as usize + 9];
+        let mut images = BTreeMap::new();
+        for (day, runs) in DAYS {
+            for (start, blocks, seed) in runs {
+                let range = (start * BLOCK) as usize..((start + blocks) * BLOCK) as usize;
+                bytes[range.clone()].copy_from_slice(&content(seed, range.len()));
+            }
+            let file = std::fs::File::create(folder.path().join(day)).unwrap();
+            file.write_all_at(&bytes, 0).unwrap();
+            images.insert(day, bytes.clone());
+        }
+        Images { folder, content: images }
+    }
+
+    fn path(&self, day: &str) -> PathBuf {
+        self.folder.path().join(day)
+    }
+
+    /// Backs a day up in a session of its own, on one thread so that changes come in the same order each time.
+    fn back_up(&self, repository: &Arc<Repository>, day: &str) -> Result<()> {
+        let _session = repository.write_session();
+        let source = RawSource::open(&self.path(day)).unwrap();
+        let options = BackupOptions { threads: NonZeroUsize::MIN, compression: Compression::Fast, ..options() };
+        let disk = repository.backup_disk(&disk_name(), (&source, &options, None), &Stages::default())?;
+        repository.commit_point(&manifest(day, &disk)).map(drop)
+    }
+
+    fn restores(&self, repository: &Repository, day: &str) -> bool {
+        let out = self.folder.path().join("out");
+        restore(repository, day, &out).unwrap();
+        std::fs::read(&out).unwrap() == self.content[day]
+    }
+}
+
+/// What has been announced, and what has been asked to go.
+#[derive(Default)]
+struct Told {
+    announced: Vec<&'static str>,
+    dropped: Vec<&'static str>,
+}
+
+/// Backups, prunes that rewrite, an index made anew: every kind of change that there is.
+fn story(images: &Images, repository: &Arc<Repository>, told: &mut Told) -> Result<()> {
+    let mut position = 1;
+    for (day, _) in DAYS {
+        images.back_up(repository, day)?;
+        told.announced.push(day);
+        if day == "two" {
+            told.dropped.push("one");
+            repository.prune(&[point_id("one")], position)?;
+            position += 1;
+            repository.prune(&[], position)?;
+            position += 1;
+        }
+    }
+    repository.rebuild_index()?;
+    told.dropped.push("two");
+    repository.prune(&[point_id("two")], position)?;
+    repository.prune(&[], position + 1).map(drop)
+}
+
+/// What must hold in whatever state the folder was left.
+fn all_is_well(images: &Images, root: &Path, told: &Told) {
+    let repository = Arc::new(Repository::open(root, &unlock(None)).unwrap());
+    let wanted: Vec<_> = told.announced.iter().filter(|day| !told.dropped.contains(day)).collect();
+    for day in wanted {
+        assert!(repository.point(&point_id(day)).unwrap().is_some(), "{day} was announced");
+    }
+    for point in repository.points().unwrap() {
+        assert!(images.restores(&repository, point.point.0.as_str()), "{}", point.point);
+    }
+    for (day, _) in DAYS {
+        images.back_up(&repository, day).unwrap();
+        assert!(images.restores(&repository, day), "{day} backed up again");
+    }
+    let position = repository.position().unwrap().unwrap_or(0);
+    repository.prune(&[point_id("one"), point_id("two")], position + 1).unwrap();
+    repository.prune(&[], position + 2).unwrap();
+    assert!(images.restores(&repository, "three"));
+    let verified = repository.verify(threads()).unwrap();
+    assert!(verified.sound(), "{verified:?}");
+    let left: Vec<String> = std::fs::read_dir(root.join("packs"))
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .filter(|name| name.starts_with('.'))
+        .collect();
+    assert_eq!(left, Vec::<String>::new(), "what was half-written is deleted");
+}
+
+#[test]
+fn a_crash_at_any_change_leaves_every_announced_point_whole() {
+    let images = Images::new();
+    for changes in 0.. {
+        let folder = tempfile::tempdir().unwrap();
+        let root = folder.path().join("r");
+        drop(create(&root, None));
+        let faults = Arc::new(StopAfter::crash(changes));
+        let mut told = Told::default();
+        let outcome = Repository::open_with_faults(&root, &unlock(None), faults.clone())
+            .and_then(|repository| story(&images, &Arc::new(repository), &mut told));
+        all_is_well(&images, &root, &told);
         if !faults.reached() {
-            result.unwrap();
-            assert!(writes > 5, "the test has met no write at all");
+            outcome.unwrap();
+            assert!(changes > 60, "the test has met only {changes} changes");
             break;
         }
-        let error = result.unwrap_err();
-        assert_eq!(error.code(), "FS-REPO-FULL");
-        assert!(error.advice().contains("free space") && error.transient());
-        assert_eq!(repository.point(&point("p2")).unwrap(), None);
-        assert_eq!(repository.verify_point(&point("p1")).unwrap().damaged, 0);
-        assert_eq!(std::fs::read_dir(folder.path().join("tmp")).unwrap().count(), 0);
-        faults.mend();
-        back_up(&repository, "p2", &second).unwrap();
-        assert_eq!(read_back(&repository, "p2", "a.img"), second);
     }
 }
 
 #[test]
-fn after_a_failed_sync_nothing_more_is_done_until_it_is_opened_again() {
-    let folder = tempfile::tempdir().unwrap();
-    let faults = Arc::new(FailSync(Mutex::new(false)));
-    let repository = open_with(folder.path(), &faults).unwrap();
-    *faults.0.lock().unwrap() = true;
-    let error = back_up(&repository, "p1", &noise(1, CHUNK)).unwrap_err();
-    assert!(matches!(error, Error::Sync { .. }));
-    assert_eq!(error.code(), "FS-REPO-SYNC");
-    assert!(repository.point(&point("p1")).unwrap().is_none());
-    // The disk would let it pass now, but what it lost is unknown.
-    assert_eq!(back_up(&repository, "p1", &noise(1, CHUNK)).unwrap_err().code(), "FS-REPO-SYNC");
-    assert_eq!(repository.prune(&[], 1).unwrap_err().code(), "FS-REPO-SYNC");
-    drop(repository);
-    back_up(&Repository::open(folder.path(), &name("main"), LINEAGE).unwrap(), "p1", &noise(1, CHUNK)).unwrap();
-}
-
-#[test]
-fn a_crash_at_any_change_leaves_every_committed_point_readable() {
-    let (first, second) = (noise(1, CHUNK + 100), noise(2, CHUNK + 100));
-    for changes in 0.. {
+fn a_disk_that_fills_up_at_any_write_hurts_no_point_and_goes_on_when_there_is_space() {
+    let images = Images::new();
+    for writes in 0.. {
         let folder = tempfile::tempdir().unwrap();
-        back_up(&Repository::open(folder.path(), &name("main"), LINEAGE).unwrap(), "p1", &first).unwrap();
-        let faults = Arc::new(StopAfter::crash(changes));
-        let story = || -> Result<()> {
-            let repository = open_with(folder.path(), &faults)?;
-            back_up(&repository, "p2", &second)?;
-            repository.prune(&[point("p1")], 10)?;
-            back_up(&repository, "p3", &first)?;
-            repository.prune(&[point("p2")], 20)?;
-            repository.prune(&[], 30).map(drop)
-        };
-        let told = story();
-        let repository = Repository::open(folder.path(), &name("main"), LINEAGE).unwrap();
-        for stored in repository.points().unwrap() {
-            let verified = repository.verify_point(&stored.point).unwrap();
-            assert_eq!(verified.damaged, 0, "{} after {changes} changes: {:?}", stored.point, verified.damage);
-        }
-        back_up(&repository, "p4", &second).unwrap();
-        repository.prune(&[], 40).unwrap();
-        repository.prune(&[], 50).unwrap();
-        assert_eq!(read_back(&repository, "p4", "a.img"), second);
-        if !faults.reached() {
-            told.unwrap();
-            assert!(changes > 40, "the test has met only {changes} changes");
+        let root = folder.path().join("r");
+        drop(create(&root, None));
+        let faults = Arc::new(StopAfter::full(writes));
+        let mut told = Told::default();
+        let repository = Repository::open_with_faults(&root, &unlock(None), faults.clone()).map(Arc::new);
+        let outcome = repository.and_then(|repository| {
+            let outcome = story(&images, &repository, &mut told);
+            if let Err(error) = &outcome {
+                assert_eq!(error.code(), "FS-REPO-FULL", "after {writes} writes: {error}");
+                // The same process goes on when somebody has made space.
+                faults.mend();
+                for point in repository.points()? {
+                    assert!(images.restores(&repository, point.point.0.as_str()), "{} of {writes}", point.point);
+                }
+                images.back_up(&repository, "three")?;
+                told.announced.push("three");
+                told.dropped.retain(|day| *day != "three");
+                assert!(images.restores(&repository, "three"), "after {writes} writes");
+            }
+            outcome
+        });
+        if outcome.is_ok() {
+            assert!(writes > 20, "the test has met only {writes} writes");
             break;
         }
+        all_is_well(&images, &root, &told);
     }
 }

@@ -223,7 +223,12 @@ fn a_cancelled_task_ends_as_cancelled_also_over_a_restart_and_when_it_never_came
 fn an_access_is_open_from_its_end_to_its_closing_also_over_a_restart() {
     let mut agent = Agent::serving();
     let repository = name("main");
-    let serve = Command::ServeRepository { repository: repository.clone(), path: "/repo".into(), lineage: CONTROL };
+    let serve = Command::ServeRepository {
+        repository: repository.clone(),
+        path: "/repo".into(),
+        passphrase_file: None,
+        lineage: CONTROL,
+    };
     agent.hear(serve);
     let run = |ordinal, spec| Command::Run(Box::new(Order { task: task(ordinal), fence: None, expires: None, spec }));
     let peers = vec![Digest([5; 32])];
@@ -354,7 +359,12 @@ const RENEWED: Lineage = Lineage([3; 16]);
 #[test]
 fn a_repository_is_served_with_the_lineages_that_its_owner_had() {
     let mut agent = Agent::serving();
-    let serve = || Command::ServeRepository { repository: name("main"), path: "/repo".into(), lineage: RENEWED };
+    let serve = || Command::ServeRepository {
+        repository: name("main"),
+        path: "/repo".into(),
+        passphrase_file: None,
+        lineage: RENEWED,
+    };
     let formerly = |actions: Vec<Action>| {
         let served = |action| if let Action::ServeRepository { formerly, .. } = action { Some(formerly) } else { None };
         actions.into_iter().find_map(served).unwrap()

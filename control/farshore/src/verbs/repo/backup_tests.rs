@@ -1,7 +1,7 @@
 use super::{Image, look_at, read_all};
 use crate::failure::{Exit, Failure};
 use farshore_format::ChunkId;
-use farshore_repository::v1::BackedUp;
+use farshore_repository::BackedUp;
 use farshore_schemas::units::ByteCount;
 use std::path::{Path, PathBuf};
 

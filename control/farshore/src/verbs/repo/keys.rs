@@ -4,7 +4,7 @@ use super::failed;
 use crate::cli::{KeyVerb, Output, UnlockArgs};
 use crate::failure::Failure;
 use crate::output::{hint, say, structured};
-use farshore_repository::v1::{Repository, Unlock};
+use farshore_repository::{Repository, Unlock};
 use std::ffi::OsString;
 use std::io::Read;
 use std::os::unix::ffi::OsStringExt;

@@ -10,9 +10,9 @@ mod restore;
 use crate::cli::{Output, RepoAt, RepoInitArgs, RepoVerb};
 use crate::failure::{Exit, Failure};
 use crate::output::{count, hint, rows, say, structured, time};
-use farshore_format::v1::PointManifest;
+use farshore_format::repository::PointManifest;
 use farshore_repository::Error;
-use farshore_repository::v1::{Create, Repository, SharedDomain, Unlock, Verified};
+use farshore_repository::{Create, Repository, SharedDomain, Unlock, Verified};
 use farshore_schemas::units::ByteCount;
 use indicatif::{HumanBytes, ProgressBar, ProgressStyle};
 use serde_json::{Value, json};
@@ -168,6 +168,7 @@ fn points(at: &RepoAt, output: Output) -> Result<(), Failure> {
 fn stats(at: &RepoAt, output: Output) -> Result<(), Failure> {
     let repository = open_to_read(at)?;
     let points = repository.point_names().map_err(failed)?.len();
+    let owner = repository.owner().map_err(failed)?;
     let (stored, trash) = (repository.stored().map_err(failed)?, repository.trash().map_err(failed)?);
     let shown = json!({
         "repository": repository.name().to_string(),
@@ -178,6 +179,9 @@ fn stats(at: &RepoAt, output: Output) -> Result<(), Failure> {
         "stored": stored.0,
         "trash": trash.0,
         "position": repository.position().map_err(failed)?,
+        "owner": owner.as_ref().map(|owner| {
+            json!({ "site": owner.site.to_string(), "repository": owner.repository.to_string(), "epoch": owner.epoch })
+        }),
     });
     if structured(output, &shown)? {
         return Ok(());
@@ -185,6 +189,7 @@ fn stats(at: &RepoAt, output: Output) -> Result<(), Failure> {
     let lines = [
         ("repository", repository.name().to_string()),
         ("domain", repository.domain_name().to_string()),
+        ("owner", owner.map_or_else(|| "none".to_owned(), |owner| format!("site {}", owner.site))),
         ("encrypted", if repository.encrypted() { "yes" } else { "no" }.to_owned()),
         ("points", points.to_string()),
         ("packs", repository.packs().to_string()),

@@ -2,11 +2,11 @@
 
 use super::{bytes, failed, open, open_to_read};
 use crate::cli::{Output, PruneWhich, RepoPruneArgs};
-use crate::failure::Failure;
+use crate::failure::{Exit, Failure};
 use crate::output::{count, hint, say, structured, table, time};
-use farshore_format::v1::PointManifest;
-use farshore_repository::v1::{Pruned, Repository};
+use farshore_format::repository::PointManifest;
 use farshore_repository::{Error, Store};
+use farshore_repository::{Pruned, Repository};
 use farshore_schemas::ids::PointId;
 use serde_json::json;
 use std::collections::{BTreeMap, BTreeSet};
@@ -22,12 +22,30 @@ struct Plan {
 pub(super) fn run(args: &RepoPruneArgs, output: Output, quiet: bool) -> Result<(), Failure> {
     let repository = if args.apply { open(&args.at)? } else { open_to_read(&args.at)? };
     let plan = plan(&repository, &args.which)?;
+    if args.apply {
+        settle_owner(&repository, args.take_ownership)?;
+    }
     let pruned = if args.apply { Some(apply(&repository, &plan)?) } else { None };
     tell(&plan, pruned.as_ref(), output)?;
     if pruned.is_none() {
         hint(quiet, "nothing was changed; --apply does it");
     }
     Ok(())
+}
+
+/// What a site's log tells of points is only true while nobody drops them behind its back.
+fn settle_owner(repository: &Repository, take: bool) -> Result<(), Failure> {
+    let Some(owner) = repository.owner().map_err(failed)? else { return Ok(()) };
+    if owner.offline() {
+        return Ok(());
+    }
+    if take {
+        return repository.take_ownership().map_err(failed);
+    }
+    let text =
+        format!("the folder is repository {} of site {}, whose log knows these points", owner.repository, owner.site);
+    let advice = "let the site prune it; --take-ownership takes the folder away from a site that is gone for good";
+    Err(Failure::new("FS-REPO-OWNED", text, advice).with(Exit::Refused))
 }
 
 fn plan(repository: &Repository, which: &PruneWhich) -> Result<Plan, Failure> {
