@@ -198,6 +198,10 @@ impl Sequencer {
     /// The driver appends a frame with [`Input::LineageRenewed`] before anything else.
     pub fn begin_lineage(&mut self, lineage: Lineage) {
         self.lineage = lineage;
+        if self.last == Seq(0) {
+            // The first frame of a log names its own lineage, whatever was meant to come before.
+            self.chain = frame::genesis_hash(lineage);
+        }
         self.heard.clear();
         self.numbers = self.outbox.renumber();
     }

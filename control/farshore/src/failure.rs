@@ -76,6 +76,7 @@ impl Failure {
             LogError::Damaged(_)
             | LogError::WrongSite { .. }
             | LogError::Newer { .. }
+            | LogError::Gone { .. }
             | LogError::TwoLineages { .. } => Exit::Mismatch,
         };
         Failure::coded(&text, "see docs/guides/log.md for what to do").with(exit)

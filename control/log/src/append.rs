@@ -169,7 +169,7 @@ impl Group {
         if !self.frames.is_empty() && (begins || full) {
             return Taken::NextGroup(frame, on_durable);
         }
-        let mut chain = Chain { lineage, ..self.chain };
+        let mut chain = self.chain.in_lineage(lineage);
         if let Err(kind) = chain.check(&raw) {
             return Taken::No(unfit(kind.to_string()), on_durable);
         }

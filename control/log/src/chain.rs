@@ -3,7 +3,7 @@
 
 use crate::error::ProblemKind;
 use crate::header::SegmentHeader;
-use farshore_schemas::frame::{RawFrame, site_tag};
+use farshore_schemas::frame::{RawFrame, genesis_hash, site_tag};
 use farshore_schemas::ids::{Digest, Lineage, Seq};
 
 /// The state of the chain before the next frame.
@@ -25,6 +25,12 @@ impl Chain {
             next: header.first,
             previous: header.chain_start(),
         }
+    }
+
+    /// The same place, for a frame of this lineage: the first frame of a log names its own lineage, any other goes on.
+    pub(crate) fn in_lineage(self, lineage: Lineage) -> Chain {
+        let previous = if self.next == Seq(1) { genesis_hash(lineage) } else { self.previous };
+        Chain { lineage, previous, ..self }
     }
 
     /// Whether a frame, whose crcs are right, is the next one.

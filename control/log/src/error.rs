@@ -181,6 +181,18 @@ pub enum LogError {
         /// The folder.
         dir: PathBuf,
     },
+    /// There were frames, and no segment is left.
+    #[error(
+        "FS-LOG-LOST: the event log in {} has no segment left, but frames up to {acknowledged} had been acknowledged; put the \
+         newest copy of the log back; a start without it begins a new history and says so",
+        dir.display()
+    )]
+    Gone {
+        /// The folder.
+        dir: PathBuf,
+        /// The last frame known of.
+        acknowledged: Seq,
+    },
     /// A seq that this log does not hold.
     #[error("FS-LOG-SEQ: frame {seq} is not in this log, which holds {first} to {last}")]
     NotHere {

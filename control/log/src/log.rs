@@ -70,7 +70,7 @@ pub struct Lost {
 
 impl Lost {
     /// What is lost, when frames up to `acknowledged` are known of.
-    pub(crate) fn find(acknowledged: Option<(Seq, Digest)>, kept: Seq) -> Option<Lost> {
+    pub fn find(acknowledged: Option<(Seq, Digest)>, kept: Seq) -> Option<Lost> {
         acknowledged.filter(|(seq, _)| *seq > kept).map(|(acknowledged, _)| Lost { kept, acknowledged })
     }
 }

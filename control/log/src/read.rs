@@ -9,6 +9,7 @@ use crate::header::{Form, SegmentHeader};
 use crate::memory::MemorySource;
 use crate::plain::PlainSource;
 use crate::sealed::SealedFile;
+use crate::verify;
 use farshore_schemas::frame::{Header, RawFrame};
 use farshore_schemas::ids::{Digest, Lineage, Seq};
 use std::path::{Path, PathBuf};
@@ -254,7 +255,7 @@ impl LogReader {
     pub fn open(dir: &Path) -> Result<LogReader, LogError> {
         let catalog = Catalog::survey(dir, None)?;
         let Some(first) = catalog.segments.first() else {
-            return Err(LogError::NoLog { dir: dir.to_owned() });
+            return Err(verify::none(dir));
         };
         Ok(LogReader::up_to(dir, first.header.first, catalog.tail, catalog.lineage))
     }

@@ -137,7 +137,7 @@ impl SegmentSink {
             site: self.maker.site.clone(),
             lineage,
             first: before.next,
-            previous: before.previous,
+            previous: if before.next == Seq(1) { Digest::default() } else { before.previous },
         };
         let replaces_empty = self.open.first == before.next;
         let full = std::mem::replace(&mut self.open, self.maker.create(&header)?);

@@ -62,7 +62,7 @@ pub fn verify(dir: &Path) -> Result<Report, LogError> {
     let log = log_dir(dir);
     let files = folder::segments(&log)?;
     let Some(begin) = files.first() else {
-        return Err(LogError::NoLog { dir: dir.to_owned() });
+        return Err(none(dir));
     };
     let mut report = Report { first: begin.first, ..Report::default() };
     let mut before: Option<Segment> = None;
@@ -95,12 +95,25 @@ pub fn verify(dir: &Path) -> Result<Report, LogError> {
         }
     }
     if report.problems.iter().all(|problem| problem.kind == ProblemKind::Torn) {
-        let baseline = baseline::past(dir, report.last)?.into_iter().next();
-        let acknowledged = hint::read(&log).into_iter().chain(baseline.map(|(_, lost)| (lost.seq, lost.head)));
-        report.lost = Lost::find(acknowledged.max(), report.last);
+        report.lost = Lost::find(acknowledged(dir, report.last)?, report.last);
     }
     check_baselines(dir, &mut report)?;
     Ok(report)
+}
+
+/// There is no segment: because there never was one, or because all are gone.
+pub(crate) fn none(dir: &Path) -> LogError {
+    match acknowledged(dir, Seq(0)) {
+        Ok(Some((acknowledged, _))) => LogError::Gone { dir: dir.to_owned(), acknowledged },
+        Ok(None) => LogError::NoLog { dir: dir.to_owned() },
+        Err(error) => error,
+    }
+}
+
+/// The last frame that something beside the segments knows of: the hint, or a baseline past the last one that is there.
+fn acknowledged(dir: &Path, last: Seq) -> Result<Option<(Seq, Digest)>, LogError> {
+    let baseline = baseline::past(dir, last)?.into_iter().next();
+    Ok(hint::read(&log_dir(dir)).into_iter().chain(baseline.map(|(_, lost)| (lost.seq, lost.head))).max())
 }
 
 /// Reads every baseline; those of a log without damage are held against its frames.

@@ -104,6 +104,12 @@ impl View {
         }
     }
 
+    /// The frame that the view in `DIR/view` reflects, if there is one that can be read. Nobody else may have it open.
+    pub fn reflects(dir: &Path) -> Option<(Seq, Digest)> {
+        let path = dir.join("view");
+        if path.exists() { checked(&path).ok().map(|(_, applied)| applied) } else { None }
+    }
+
     /// Moves what there is aside and begins with an empty view, for a rebuild that an operator asked for.
     ///
     /// # Errors

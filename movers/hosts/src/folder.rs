@@ -60,6 +60,9 @@ pub struct Problem {
     pub advice: String,
 }
 
+/// The code of what was left out because it is no VM, or no disk of one, by the host's own rules.
+pub const LEFT_OUT: &str = "FS-HOST-LEFT-OUT";
+
 impl Problem {
     fn of(subject: &str, error: &HostError) -> Problem {
         Problem {
@@ -71,7 +74,7 @@ impl Problem {
     }
 
     fn left_out(subject: String, message: String, advice: &str) -> Problem {
-        Problem { subject, code: "FS-HOST-LEFT-OUT", message, advice: advice.to_owned() }
+        Problem { subject, code: LEFT_OUT, message, advice: advice.to_owned() }
     }
 }
 

@@ -24,7 +24,7 @@ mod volume;
 
 pub use demo::{DemoVm, SCRATCH_DISK};
 pub use error::{HostError, Result};
-pub use folder::{FolderHost, Listing, OWN_PREFIX, Problem};
+pub use folder::{FolderHost, LEFT_OUT, Listing, OWN_PREFIX, Problem};
 pub use guest::guest_main;
 pub use make::NewVm;
 pub use power::{PowerOn, PoweredOff, VmStatus};

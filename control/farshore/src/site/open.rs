@@ -32,11 +32,14 @@ pub(crate) fn open(
     notes.0.extend(notes_of(&opened));
     let reader = opened.log.reader();
     let Folded { site: folded, view, lost } = fold_with_view(folder, site, &reader, &mut notes)?;
+    if lost > opened.lost {
+        notes.0.extend(lost.iter().map(ToString::to_string));
+    }
     let lost = lost.max(opened.lost);
     let rebuild = rebuild_from(&reader, site);
     let renew = renew
         .or_else(|| lost.map(|lost| lost.to_string()))
-        .filter(|_| !opened.created)
+        .filter(|_| !opened.created || lost.is_some())
         .map(|why| (Lineage(rand::random()), why));
     Ok((Opened { site: folded, log: Box::new(opened.log), view: Box::new(StoredView(view)), rebuild, renew }, notes))
 }
@@ -81,7 +84,6 @@ fn fold_with_view(
             }
         },
         ViewState::Rebuild { view, why, lost } => {
-            notes.0.extend(lost.iter().map(ToString::to_string));
             if reader.tail().0 > Seq(0) {
                 notes.0.push(format!("the view is rebuilt from the log: {why}"));
             }

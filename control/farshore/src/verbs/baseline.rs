@@ -14,6 +14,8 @@ use std::path::Path;
 /// Takes the data folder and opens its log, which recovers from an unfinished write; says what that came to. The site must
 /// not run.
 pub(crate) fn take(folder: &DataFolder, quiet: bool) -> Result<SegmentLog, Failure> {
+    // A verb makes no log where there is none.
+    folder.reader()?;
     let options = LogOptions::new(&folder.path, &folder.known_site()?, Lineage::default());
     let opened = SegmentLog::open(&options).map_err(|error| Failure::log(&error))?;
     notes_of(&opened).iter().for_each(|note| hint(quiet, note));

@@ -42,7 +42,7 @@ pub(crate) fn apply(file: &Path, data: &Path, output: Output) -> Result<(), Fail
             one.seq.to_string(),
             one.refused
                 .as_ref()
-                .map_or_else(|| "applied".to_owned(), |error| format!("{}: {}", error.code, error.message)),
+                .map_or_else(|| "applied".to_owned(), |no| format!("{}: {}\n{}", no.code, no.message, no.advice)),
         ]
     })?;
     if applied.iter().any(|one| one.refused.is_some()) {

@@ -85,12 +85,12 @@ impl<'a> Patience<'a> {
 
     fn wait(&mut self, defined: &Defined) -> Result<(), Failure> {
         let (reach, mover, host) = (Reach::ask(self.client)?, defined.spec.mover.as_str(), self.host);
-        if !reach.away().any(|away| away.mover.as_str() == mover) {
+        if reach.is_connected(mover) {
             self.away_since = None;
         } else if self.away_since.get_or_insert_with(Instant::now).elapsed() > COMES {
             let line = reach.line(mover);
             let text = format!("host {host} was told, and its mover {mover} {line}: nothing is done until it is");
-            let advice = "run its agent; see `farshore status`";
+            let advice = "define the mover if it is not, and run its agent; see `farshore status`";
             return Err(Failure::new("FS-CLI-MOVER-AWAY", text, advice).with(Exit::Incomplete));
         }
         std::thread::sleep(LOOK);

@@ -7,6 +7,7 @@ use crate::site::baseline::{beginning, begun_note, fold_comparing};
 use crate::site::data::DataFolder;
 use crate::site::open::{fill, fold_all, fold_failure, fold_on, site_from_view};
 use crate::verbs::baseline;
+use crate::verbs::verify::{lost_by_view, lost_failure, verify};
 use farshore_api::json::{from_msgpack, hex};
 use farshore_kernel::redecide::{Difference, redecide};
 use farshore_kernel::site::{Depth, Site};
@@ -192,55 +193,6 @@ fn show(folder: &DataFolder, seq: Seq, output: Output) -> Result<(), Failure> {
     structured(output, &shown).map(drop)
 }
 
-fn verify(folder: &DataFolder, output: Output) -> Result<(), Failure> {
-    folder.known_site()?;
-    let report = farshore_log::verify(&folder.path).map_err(|error| Failure::log(&error))?;
-    let lost = report.lost.iter().map(ToString::to_string);
-    let problems: Vec<String> = report.problems.iter().map(ToString::to_string).chain(lost).collect();
-    let unfit = |baseline: &farshore_log::Ignored| format!("{}: {}", baseline.path.display(), baseline.why);
-    let shown = json!({
-        "files": report.files, "frames": report.frames, "first": report.first.0, "baselines": report.baselines,
-        "clean": report.is_clean(), "problems": problems, "unusedBaselines": report.unfit.iter().map(unfit).collect::<Vec<_>>(),
-    });
-    if !structured(output, &shown)? {
-        say(&format!(
-            "{}, {}, {}: {}",
-            count(report.files, "file"),
-            count(report.frames, "frame"),
-            count(report.baselines, "baseline"),
-            if report.is_clean() { "clean" } else { "NOT CLEAN" }
-        ));
-        if report.first > Seq(1) {
-            say(&format!("the log begins at frame {}: a baseline stands for those before it", report.first));
-        }
-        report.unfit.iter().for_each(|baseline| say(&format!("not used: {}", unfit(baseline))));
-    }
-    if report.is_clean() {
-        return Ok(());
-    }
-    if report.lost.is_some()
-        && report.problems.iter().all(|problem| matches!(problem.kind, farshore_log::ProblemKind::Torn))
-    {
-        let text = problems.join("\n  ");
-        let advice = "put the newest copy of the log back if there is one; else start the site: it takes a new lineage, \
-                      asks its peers and says what was lost";
-        return Err(Failure::new("FS-LOG-LOST", text.replace("FS-LOG-LOST: ", ""), advice).with(Exit::Mismatch));
-    }
-    if report.problems.is_empty() {
-        let wrong: Vec<String> = report.wrong_baselines().map(unfit).collect();
-        let advice =
-            "the segments are sound; move the file away, a start does without it as long as no frame is missing";
-        return Err(Failure::new("FS-LOG-BASELINE", wrong.join("\n  "), advice).with(Exit::Mismatch));
-    }
-    if report.problems.iter().all(|problem| matches!(problem.kind, farshore_log::ProblemKind::Torn)) {
-        let advice =
-            "start the site: it keeps the tail aside and goes on; where the site runs, this is a write under way";
-        return Err(Failure::new("FS-LOG-TORN", problems.join("\n  "), advice).with(Exit::Mismatch));
-    }
-    let advice = "do not start the site on it; restore the file from a standby, a partner site's copy or a backup";
-    Err(Failure::new("FS-LOG-DAMAGED", problems.join("\n  "), advice).with(Exit::Mismatch))
-}
-
 fn rebuild(folder: &DataFolder, output: Output, quiet: bool) -> Result<(), Failure> {
     let name = folder.known_site()?;
     let log = baseline::take(folder, quiet)?;
@@ -281,6 +233,9 @@ fn hash(folder: &DataFolder, output: Output, quiet: bool) -> Result<(), Failure>
     }
     fold_on(&mut folded, &reader, Depth::States)?;
     let state = folded.state_hash();
+    if let Some(lost) = lost_by_view(folder, reader.tail().0) {
+        return Err(lost_failure(&lost.to_string()));
+    }
     let view = view_hash(folder, &reader)?;
     let shown = json!({ "site": name.to_string(), "after": begun.0, "seq": reader.tail().0.0, "state": state.to_string(), "view": view.as_ref().map(|hash| hash.clone().unwrap_or_else(|why| why)) });
     if !structured(output, &shown)? {

@@ -11,4 +11,5 @@ pub(crate) mod repo;
 pub(crate) mod run;
 pub(crate) mod sim;
 pub(crate) mod status;
+pub(crate) mod verify;
 pub(crate) mod vms;

@@ -32,6 +32,11 @@ impl Reach {
         self.0.iter().filter(|mover| !mover.connected)
     }
 
+    /// Whether a mover is defined, and there.
+    pub(crate) fn is_connected(&self, mover: &str) -> bool {
+        self.find(mover).is_some_and(|one| one.connected)
+    }
+
     fn find(&self, mover: &str) -> Option<&MoverThere> {
         self.0.iter().find(|one| one.mover.as_str() == mover)
     }

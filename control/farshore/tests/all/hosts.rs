@@ -56,6 +56,31 @@ fn a_host_whose_folder_is_missing_says_so_until_it_is_there() {
 }
 
 #[test]
+fn a_mistake_in_one_vm_takes_none_out_of_protection_in_silence() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = folder.path().join("data");
+    make_vm(&data, "web", 1);
+    make_vm(&data, "db", 2);
+    let site = Site::up(&data, &[]);
+    wait_for_vm(&site, "db");
+    let yaml = data.join("hosts/local/db/vm.yaml");
+    fs::write(&yaml, "disks: [nope").unwrap();
+    site.farshore(&["discover", "local"]).refused(1, &["FS-HOST-VM-YAML", "db", "what to do"]);
+    let status = site.farshore(&["status"]).good().out;
+    assert!(status.contains("FS-HOST-VM-YAML"), "{status}");
+    // What was known stays known: the VM is still there for whoever stops or protects it.
+    let vms = site.farshore(&["get", "vms"]).good().out;
+    assert!(vms.contains("db") && vms.contains("web"), "{vms}");
+    fs::remove_file(&yaml).unwrap();
+    let found = site.farshore(&["discover", "local", "-o", "json"]).good().json();
+    assert_eq!(found["vms"], 2, "{found}");
+    // A host of a mover that nobody has defined is told at once.
+    site.apply(&host("lab", &folder.path().join("vms")).replace("mover: local", "mover: nobody"));
+    site.farshore(&["discover", "lab"]).refused(3, &["FS-CLI-MOVER-AWAY", "mover nobody is not defined"]);
+    site.stop();
+}
+
+#[test]
 fn no_folder_is_had_twice_and_none_lies_within_another_or_around_the_data_of_the_site() {
     let folder = tempfile::tempdir().unwrap();
     let site = Site::up(&folder.path().join("data"), &[]);

@@ -65,6 +65,47 @@ fn a_signed_baseline_past_the_end_shows_the_loss() {
 fn the_view_alone_shows_the_loss() {
     let (_folder, data) = cut();
     without_baselines(&data);
+    farshore(&["log", "verify", "--data", text(&data)]).refused(21, &["FS-LOG-LOST", "had been acknowledged"]);
+    farshore(&["log", "hash", "--data", text(&data)]).refused(21, &["FS-LOG-LOST"]);
+    goes_on_in_a_new_lineage(&data);
+}
+
+#[test]
+fn a_log_that_lost_its_first_frame_too_goes_on_and_stays_whole() {
+    let (_folder, data, (segment, _)) = ended();
+    // The header alone, and half of the first group.
+    let whole = fs::read(&segment).unwrap();
+    for kept in [160, 400] {
+        let data = data.with_file_name(format!("kept-{kept}"));
+        assert!(
+            std::process::Command::new("cp")
+                .arg("-a")
+                .arg(segment_data(&segment))
+                .arg(&data)
+                .status()
+                .unwrap()
+                .success()
+        );
+        let segment = data.join("log").join(segment.file_name().unwrap());
+        fs::write(&segment, &whole[..kept]).unwrap();
+        farshore(&["log", "verify", "--data", text(&data)]).refused(21, &["FS-LOG-LOST"]);
+        goes_on_in_a_new_lineage(&data);
+    }
+}
+
+/// The data folder of a segment.
+fn segment_data(segment: &Path) -> &Path {
+    segment.parent().and_then(Path::parent).unwrap()
+}
+
+#[test]
+fn a_log_without_a_segment_is_told_from_none_and_no_verb_makes_one() {
+    let (_folder, data, (segment, _)) = ended();
+    fs::remove_file(&segment).unwrap();
+    for verb in ["verify", "ls", "rebuild", "baseline"] {
+        farshore(&["log", verb, "--data", text(&data)]).refused(21, &["FS-LOG-LOST", "no segment left"]);
+    }
+    assert!(!segment.exists());
     goes_on_in_a_new_lineage(&data);
 }
 
