@@ -182,6 +182,12 @@ impl<'a> Operator<'a> {
         })
     }
 
+    /// Whether hq takes this VM to be off.
+    fn known_off(&self) -> Result<bool, Wrong> {
+        let host = self.world.host(&self.world.hq, &name("hq-host"))?;
+        Ok(host.is_some_and(|host| host.inventory.get(&self.vm.name).is_some_and(|facts| !facts.running)))
+    }
+
     fn write_at_hq(&mut self) -> Result<(), Wrong> {
         self.power_on()?;
         let vm = self.vm.name.clone();
@@ -205,7 +211,8 @@ impl<'a> Operator<'a> {
         let off = host::Command::PowerOff { vm: vm.name.clone() };
         until(&format!("{} to be off at hq", vm.name), || {
             self.powered()?;
-            if !world.hq_host.status(&vm.name)?.is_running() {
+            // A guest that went down with its host is off, but not switched off: hq starts it again.
+            if self.known_off()? && !world.hq_host.status(&vm.name)?.is_running() {
                 return Ok(Some(()));
             }
             let _answer = world.hq.command(Kind::Host, &name("hq-host"), &Message::Host(off.clone()))?;
