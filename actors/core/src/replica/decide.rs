@@ -8,7 +8,7 @@ use crate::limits;
 use crate::turn::Turn;
 use farshore_schemas::ids::{Address, Kind, Name, VmName};
 use farshore_schemas::messages::plan::{self, Action};
-use farshore_schemas::messages::replica::{Command, Event, FailoverRequest, PointChoice, Rest, Step, Transition};
+use farshore_schemas::messages::replica::{Command, Event, FailoverRequest, PointChoice, Rest, Side, Step, Transition};
 use farshore_schemas::messages::{Message, Override, host};
 
 pub(super) type Decided = Result<Decision<Event>, Rejection>;
@@ -318,6 +318,11 @@ impl<'a> Me<'a> {
             State::Known(known) => known,
         };
         let yours = known.right.holder.is_some_and(|side| known.host_of(side, &self.context.me) == *asks);
+        if yours && known.right.holder == Some(Side::Source) && self.overrides() {
+            // By name and reason the source counts as lost. A yes now would start a guest there that nobody is going to stop: it
+            // asks again, and then the right has passed on or come back.
+            return Ok(Decision::none());
+        }
         let epoch = known.right.epoch.clone();
         let mut turn = self.turn();
         let answer = Message::Host(host::Command::EpochIs { vm: vm.clone(), epoch, yours });
@@ -328,6 +333,16 @@ impl<'a> Me<'a> {
             turn.send(asks, answer)
         }
         Ok(turn.done())
+    }
+
+    /// Whether a failover by override waits or is under way.
+    fn overrides(&self) -> bool {
+        let request = match at(self.state) {
+            At::New | At::Rest(_) => None,
+            At::Processing(processing) => processing.queued.as_ref().map(|(request, _)| request),
+            At::Working(work) => work.failover.as_ref().map(|(request, _)| request),
+        };
+        request.is_some_and(|request| request.forced.is_some())
     }
 
     /// A wake before its time, or of a replica that needs none, yields nothing.
