@@ -5,6 +5,7 @@ mod bench_data;
 mod bench_decide;
 mod bench_log;
 mod crash;
+mod crash_repository;
 mod fuzz;
 mod tidy;
 
@@ -40,6 +41,9 @@ enum Verb {
         /// Control and agents run apart, over a nats-server.
         #[arg(long)]
         nats: bool,
+        /// Not sites, but backups, prunes and restores of a repository's folder are killed, and stopped by a full disk.
+        #[arg(long, conflicts_with = "nats")]
+        repository: bool,
         /// Which choices are made.
         #[arg(long, default_value_t = 1)]
         seed: u64,
@@ -87,6 +91,21 @@ enum Bench {
         #[arg(long)]
         program: Option<PathBuf>,
     },
+    /// Backup of a large disk by a list of what changed, and without one, beside one pass of reading and hashing.
+    Changed {
+        /// Size of the disk.
+        #[arg(long, default_value_t = 16_384)]
+        size_mib: u64,
+        /// How much of it is data.
+        #[arg(long, default_value_t = 10_240)]
+        data_mib: u64,
+        /// A folder on the disk to be measured; it must have room for twice the data.
+        #[arg(long, default_value = "target")]
+        folder: PathBuf,
+        /// The binary to measure; a release build is made when not named.
+        #[arg(long)]
+        program: Option<PathBuf>,
+    },
 }
 
 fn main() -> ExitCode {
@@ -96,7 +115,13 @@ fn main() -> ExitCode {
         Verb::Bench(Bench::Data { size_mib, folder, runs, peers, program }) => {
             print(data(&bench_data::Plan { size_mib, folder, runs, peers, program }))
         }
-        Verb::Crash { kills, nats, seed, program } => crash(&crash::Plan { kills, nats, seed, program }),
+        Verb::Bench(Bench::Changed { size_mib, data_mib, folder, program }) => {
+            print(changed(&bench_data::changed::Plan { size_mib, data_mib, folder, program }))
+        }
+        Verb::Crash { kills, repository: true, seed, program, .. } => {
+            crash_repository(&crash_repository::Plan { kills, seed, program })
+        }
+        Verb::Crash { kills, nats, seed, program, .. } => crash(&crash::Plan { kills, nats, seed, program }),
         Verb::Fuzz { executions, targets, seed } => fuzz(&fuzz::Plan { executions, targets, seed }),
     }
 }
@@ -111,11 +136,25 @@ fn data(plan: &bench_data::Plan) -> Result<String, Box<dyn Error>> {
     Ok(serde_json::to_string_pretty(&bench_data::run(plan)?)?)
 }
 
+fn changed(plan: &bench_data::changed::Plan) -> Result<String, Box<dyn Error>> {
+    Ok(serde_json::to_string_pretty(&bench_data::changed::run(plan)?)?)
+}
+
 fn crash(plan: &crash::Plan) -> ExitCode {
     match crash::run(plan) {
         Ok(report) => {
             let told = print(serde_json::to_string(&report).map_err(Into::into));
             if report.violations == 0 { told } else { ExitCode::FAILURE }
+        }
+        Err(wrong) => print(Err(wrong)),
+    }
+}
+
+fn crash_repository(plan: &crash_repository::Plan) -> ExitCode {
+    match crash_repository::run(plan) {
+        Ok(report) => {
+            let told = print(serde_json::to_string(&report).map_err(Into::into));
+            if report.is_clean() { told } else { ExitCode::FAILURE }
         }
         Err(wrong) => print(Err(wrong)),
     }

@@ -1,5 +1,5 @@
 //! The roster: which points a repository has, so that one that was deleted or put back is noticed without the control
-//! plane. Written after each change of points; a generation tells a newer one from an older copy.
+//! plane. Written before each change of points, with what is about to change, and after it; a generation tells a newer one from an older copy.
 
 use super::sealed::{SealedError, SealedKind, open_file, seal_file};
 use super::{FileId, RepositoryKey, Suite};
@@ -26,6 +26,10 @@ pub struct Roster {
     pub generation: u64,
     /// The points, by id.
     pub points: Vec<RosterPoint>,
+    /// Points that are being added: each is there or not.
+    pub coming: Vec<RosterPoint>,
+    /// Points that are being dropped, likewise.
+    pub going: Vec<PointId>,
 }
 
 impl Roster {

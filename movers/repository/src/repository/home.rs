@@ -215,7 +215,11 @@ impl Repository {
                 Err(error) => return Err(error),
             }
         }
-        if self.lock.is_some() { index.settle(true) } else { Ok(()) }
+        if self.lock.is_none() {
+            return Ok(());
+        }
+        index.settle(true)?;
+        index.caught_up()
     }
 
     /// Makes the whole index anew from the packs' directories.
@@ -224,6 +228,7 @@ impl Repository {
     /// What the disk says.
     pub fn rebuild_index(&self) -> Result<()> {
         if self.lock.is_some() {
+            self.index().fall_behind()?;
             let folder = self.root.join("index");
             for name in self.io.names(&folder)? {
                 self.io.remove_file(&folder.join(name))?;

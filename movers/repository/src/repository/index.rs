@@ -17,6 +17,8 @@ use std::sync::{PoisonError, RwLockReadGuard, RwLockWriteGuard};
 
 /// Records noted in memory before they become a segment: some 20 MiB.
 const NOTED: usize = 256 * 1024;
+/// A file beside the index that is there while packs may be in no segment.
+const UNINDEXED: &str = "unindexed";
 /// Segments that are looked through at most.
 const SEGMENTS: usize = 8;
 
@@ -210,6 +212,7 @@ impl Index {
                 Err(error) if error.index_only(&self.folder) => {
                     tracing::warn!(path = %path.display(), %error, "an index segment is damaged: it is made anew");
                     if ours {
+                        self.fall_behind()?;
                         self.io.remove_file(&path)?;
                     }
                 }
@@ -219,6 +222,22 @@ impl Index {
             }
         }
         Ok(there.difference(&covered).copied().collect())
+    }
+
+    /// Says in the folder, durable, that packs may be there that no segment covers: what a verification should not take for
+    /// the loss of a segment.
+    pub(super) fn fall_behind(&self) -> Result<()> {
+        if self.is_behind() { Ok(()) } else { self.io.place_durable(&self.folder.with_file_name(UNINDEXED), b"") }
+    }
+
+    /// All packs are covered.
+    pub(super) fn caught_up(&self) -> Result<()> {
+        if self.is_behind() { self.io.remove_file(&self.folder.with_file_name(UNINDEXED)) } else { Ok(()) }
+    }
+
+    /// Whether packs may be there that no segment covers.
+    pub(super) fn is_behind(&self) -> bool {
+        self.folder.with_file_name(UNINDEXED).exists()
     }
 
     fn adopt(&mut self, segment: Segment, there: &BTreeSet<FileId>) {

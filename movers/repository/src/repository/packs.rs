@@ -109,6 +109,7 @@ impl Repository {
     }
 
     fn begin_pack(&self) -> Result<Filling> {
+        self.index().fall_behind()?;
         let id = random_id();
         let key = self.sealing.key_of(self.sealing.suite, &id).expect("an open repository that seals has its key");
         let temporary = self.root.join("packs").join(format!(".{id}.new"));
@@ -167,7 +168,7 @@ impl Repository {
             self.reload_packs(true)?;
         }
         outcome?;
-        let settled = self.settle_index(true);
+        let settled = self.settle_index(true).and_then(|()| self.index().caught_up());
         drop(open);
         settled
     }

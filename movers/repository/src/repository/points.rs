@@ -77,32 +77,44 @@ impl Repository {
         self.damage_is_known()?;
         self.check_complete(manifest)?;
         let bytes = manifest.encode(self.sealing.fresh()).expect("an open repository that seals has its key");
+        let file = Digest(*blake3::hash(&bytes).as_bytes());
+        self.note_change(vec![RosterPoint { point: manifest.point.clone(), file }], Vec::new())?;
         self.io.place_durable(&self.point_path(&manifest.point), &bytes)?;
         self.forget_added(&manifest.disks);
         self.write_roster()?;
         Ok(manifest.stored)
     }
 
-    /// Writes which points there are now.
-    pub(super) fn write_roster(&self) -> Result<()> {
-        let path = self.roster_path();
-        let before = match self.io.read(&path)? {
+    fn roster(&self) -> Result<Roster> {
+        Ok(match self.io.read(&self.roster_path())? {
             None => Roster::default(),
             // A damaged one is told by verify; its generation does not matter more than a point does.
             Some(bytes) => Roster::decode(&bytes, self.sealing.key.as_ref()).unwrap_or_default(),
-        };
+        })
+    }
+
+    /// Writes which points there are now.
+    pub(super) fn write_roster(&self) -> Result<()> {
+        self.note_change(Vec::new(), Vec::new())
+    }
+
+    /// Writes which points there are now and which are about to come and go, so that what a crash leaves of the change is
+    /// told from a point that was taken away or put there by somebody else.
+    pub(super) fn note_change(&self, coming: Vec<RosterPoint>, going: Vec<PointId>) -> Result<()> {
+        let before = self.roster()?;
         let mut points = Vec::new();
         for point in self.point_names()? {
             let bytes = self.io.read(&self.point_path(&point))?.unwrap_or_default();
             points.push(RosterPoint { file: Digest(*blake3::hash(&bytes).as_bytes()), point });
         }
         points.sort_by(|a, b| a.point.cmp(&b.point));
-        if before.points == points && before.generation > 0 {
+        let roster = Roster { generation: before.generation + 1, points, coming, going };
+        let same = (&before.points, &before.coming, &before.going) == (&roster.points, &roster.coming, &roster.going);
+        if same && before.generation > 0 {
             return Ok(());
         }
-        let roster = Roster { generation: before.generation + 1, points };
         let bytes = roster.encode(self.sealing.fresh()).expect("an open repository that seals has its key");
-        self.io.place_durable(&path, &bytes)
+        self.io.place_durable(&self.roster_path(), &bytes)
     }
 
     /// That every record that a point names can be counted on.

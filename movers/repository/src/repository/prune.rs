@@ -112,6 +112,7 @@ impl Repository {
     }
 
     fn drop_points(&self, points: &[PointId], trash: &Path) -> Result<()> {
+        self.note_change(Vec::new(), points.to_vec())?;
         for point in points {
             let path = self.point_path(point);
             if path.exists() {

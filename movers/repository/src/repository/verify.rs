@@ -9,9 +9,10 @@ use super::records::{Found, Reader};
 use super::restore::runs;
 use crate::{Error, Result};
 use farshore_format::repository::{ChunkId, FileId, PACK_HEADER_LEN, Place, Roster};
-use farshore_schemas::ids::PointId;
+use farshore_schemas::ids::{Digest, PointId};
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::num::NonZeroUsize;
+use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 
@@ -33,6 +34,9 @@ pub struct Verified {
     pub bytes: u64,
     /// Points looked at.
     pub points: u64,
+    /// Packs that no segment of the index covers yet, since a writer is at work or did not come to its end. The next writer
+    /// adds them.
+    pub unindexed: u64,
     /// Everything that is wrong.
     pub damage: Vec<Damage>,
     /// Points that cannot be restored in full, with the first reason.
@@ -142,6 +146,27 @@ impl Repository {
     /// Segments of the index: damage there hurts no point, since it is made anew from the packs, but it is damage.
     fn verify_index(&self, verified: &mut Verified) -> Result<()> {
         let folder = self.root.join("index");
+        let behind = self.index().is_behind();
+        let covered = self.covered(&mut |path, error| verified.note(path.display().to_string(), error))?;
+        let mut uncovered: BTreeSet<FileId> = self.pack_ids()?.difference(&covered).copied().collect();
+        if behind || self.index().is_behind() {
+            verified.unindexed = uncovered.len() as u64;
+            return Ok(());
+        }
+        if !uncovered.is_empty() {
+            // A writer may have come and gone since the segments were read.
+            let now = self.covered(&mut |_, _| ())?;
+            uncovered.retain(|pack| !now.contains(pack));
+        }
+        for pack in uncovered {
+            verified.note(folder.display().to_string(), format!("no segment covers pack {pack}"));
+        }
+        Ok(())
+    }
+
+    /// Reads every segment; answers the packs that they cover.
+    fn covered(&self, damaged: &mut dyn FnMut(&Path, Error)) -> Result<BTreeSet<FileId>> {
+        let folder = self.root.join("index");
         let mut covered = BTreeSet::new();
         for name in self.io.names(&folder)? {
             let path = folder.join(&name);
@@ -149,18 +174,17 @@ impl Repository {
                 Ok(segment) => {
                     for page in 0..segment.header.pages() {
                         if let Err(error) = segment.page(&self.io, page) {
-                            verified.note(path.display().to_string(), error);
+                            damaged(&path, error);
                         }
                     }
                     covered.extend(segment.packs);
                 }
-                Err(error) => verified.note(path.display().to_string(), error),
+                // Whoever writes has merged it with another since its name was read.
+                Err(_) if !path.exists() => {}
+                Err(error) => damaged(&path, error),
             }
         }
-        for pack in self.pack_ids()?.difference(&covered) {
-            verified.note(folder.display().to_string(), format!("no segment covers pack {pack}"));
-        }
-        Ok(())
+        Ok(covered)
     }
 
     fn verify_points(&self, verified: &mut Verified, packs: &HashSet<u32>) -> Result<()> {
@@ -191,6 +215,7 @@ impl Repository {
         for entry in &roster.points {
             let path = self.point_path(&entry.point);
             match self.io.read(&path)? {
+                None if roster.going.contains(&entry.point) => {}
                 None => {
                     verified.note(path.display().to_string(), "the roster names it, and it is missing");
                     verified.hurt.insert(entry.point.clone(), "the point's file is missing".to_owned());
@@ -202,13 +227,21 @@ impl Repository {
             }
         }
         for point in names {
-            if roster.points.iter().all(|entry| entry.point != *point) {
-                let path = self.point_path(point).display().to_string();
-                verified
-                    .note(path, "the roster does not name it: the roster is an older copy, or the point was put back");
+            let path = self.point_path(point);
+            let known = roster.points.iter().any(|entry| entry.point == *point);
+            let comes = roster.coming.iter().find(|entry| entry.point == *point);
+            // The one that a writer was about to add when it was interrupted.
+            if known || comes.map(|entry| entry.file) == self.hash_of(&path)? {
+                continue;
             }
+            let why = "the roster does not name it: the roster is an older copy, or the point was put back";
+            verified.note(path.display().to_string(), why);
         }
         Ok(())
+    }
+
+    fn hash_of(&self, path: &Path) -> Result<Option<Digest>> {
+        Ok(self.io.read(path)?.map(|bytes| Digest(*blake3::hash(&bytes).as_bytes())))
     }
 
     fn verify_point_in(

@@ -91,6 +91,9 @@ fn story(images: &Images, repository: &Arc<Repository>, told: &mut Told) -> Resu
 
 /// What must hold in whatever state the folder was left.
 fn all_is_well(images: &Images, root: &Path, told: &Told) {
+    // What a writer left that did not come to its end is not damage, before anybody has tidied up.
+    let verified = Repository::open_to_read(root, &unlock(None)).unwrap().verify(threads()).unwrap();
+    assert!(verified.sound(), "{verified:?}");
     let repository = Arc::new(Repository::open(root, &unlock(None)).unwrap());
     let wanted: Vec<_> = told.announced.iter().filter(|day| !told.dropped.contains(day)).collect();
     for day in wanted {
@@ -108,7 +111,8 @@ fn all_is_well(images: &Images, root: &Path, told: &Told) {
     repository.prune(&[], position + 2).unwrap();
     assert!(images.restores(&repository, "three"));
     let verified = repository.verify(threads()).unwrap();
-    assert!(verified.sound(), "{verified:?}");
+    assert!(verified.sound() && verified.unindexed == 0, "{verified:?}");
+    assert!(!root.join("unindexed").exists());
     let left: Vec<String> = std::fs::read_dir(root.join("packs"))
         .unwrap()
         .map(|entry| entry.unwrap().file_name().into_string().unwrap())

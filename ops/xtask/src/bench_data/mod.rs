@@ -2,6 +2,7 @@
 //! people use in its place, in turn, on the same disk, and says which aims are met. Sources are in the page cache, so that
 //! tools are compared and not disks. Prints a table to standard error and JSON to standard output.
 
+pub(crate) mod changed;
 mod report;
 mod scratch;
 mod tools;
@@ -97,10 +98,7 @@ pub(crate) fn run(plan: &Plan) -> Result<Value, BenchError> {
         let known = tools::PEERS.into_iter().find(|peer| peer == name).ok_or_else(|| BenchError::Peer(name.clone()))?;
         tools.extend(tools::peer(known));
     }
-    let (program, build_s) = match &plan.program {
-        Some(program) => (program.clone(), None),
-        None => build().map(|(program, seconds)| (program, Some(seconds)))?,
-    };
+    let (program, build_s) = program(plan.program.as_deref())?;
     std::fs::create_dir_all(&plan.folder)?;
     let images = images(plan)?;
     let floor = floor(&images)?;
@@ -110,7 +108,7 @@ pub(crate) fn run(plan: &Plan) -> Result<Value, BenchError> {
     for _ in 0..plan.runs.max(1) {
         for one in &mut measured {
             let folder = tempfile::tempdir_in(&plan.folder)?;
-            measure(&Scratch::new(folder.path(), &images, &program)?, one)?;
+            measure(&Scratch::new(folder.path(), (&images, &IMAGES), &program)?, one)?;
         }
     }
     let report = report::make(plan, &measured, floor);
@@ -174,6 +172,14 @@ fn floor(images: &Path) -> Result<Option<u64>, BenchError> {
     let said = std::fs::read_to_string(known)?;
     let megabytes = |line: &str| line.strip_suffix(" MB")?.rsplit(' ').next()?.parse::<u64>().ok();
     Ok(said.lines().map(megabytes).sum::<Option<u64>>().map(|sum| sum * 1_000_000))
+}
+
+/// The program that was named, or else a release build and the seconds that it took.
+fn program(named: Option<&Path>) -> Result<(PathBuf, Option<f64>), BenchError> {
+    match named {
+        Some(program) => Ok((program.to_owned(), None)),
+        None => build().map(|(program, seconds)| (program, Some(seconds))),
+    }
 }
 
 /// Builds the program as it is shipped; says where it is and how long that took.

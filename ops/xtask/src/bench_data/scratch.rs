@@ -17,17 +17,18 @@ pub(crate) struct Scratch {
 }
 
 impl Scratch {
-    /// A scratch folder with the images of another folder, linked.
-    pub(crate) fn new(folder: &Path, images: &Path, program: &Path) -> Result<Scratch, BenchError> {
+    /// A scratch folder with these images of another folder, linked.
+    pub(crate) fn new(folder: &Path, (images, names): (&Path, &[&str]), program: &Path) -> Result<Scratch, BenchError> {
         let scratch = Scratch { folder: folder.canonicalize()?, program: program.canonicalize()? };
         fs::create_dir(scratch.at("images"))?;
-        for image in super::IMAGES {
+        for image in names {
             fs::hard_link(images.join(image), scratch.at("images").join(image))?;
         }
         Ok(scratch)
     }
 
-    fn at(&self, name: &str) -> PathBuf {
+    /// A place in the folder.
+    pub(crate) fn at(&self, name: &str) -> PathBuf {
         self.folder.join(name)
     }
 
@@ -72,7 +73,7 @@ impl Scratch {
     }
 
     /// Runs a command and makes what it wrote durable. What others have written is durable before.
-    fn time(&self, command: &str) -> Result<Figure, BenchError> {
+    pub(crate) fn time(&self, command: &str) -> Result<Figure, BenchError> {
         Command::new("sync").status()?;
         let (told, log) = (self.at("told"), File::create(self.at("log"))?);
         let begun = Instant::now();

@@ -16,7 +16,7 @@ mod rig;
 mod world;
 
 use api::Api;
-use choices::Choices;
+pub(crate) use choices::Choices;
 use disks::{Hashes, Witness};
 use farshore_core::naming::{replica_name, working_vm};
 use farshore_schemas::ids::{PointId, VmName, VmRef};
@@ -119,7 +119,7 @@ fn report(world: &World, plan: &Plan, sums: &ends::Sums) -> Report {
 }
 
 /// Builds the binary; says where it is.
-fn build() -> Result<PathBuf, Wrong> {
+pub(crate) fn build() -> Result<PathBuf, Wrong> {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let manifest = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../Cargo.toml");
     let built =

@@ -215,6 +215,7 @@ fn verify(at: &RepoAt, told: Option<NonZeroUsize>, output: Output, quiet: bool) 
         "records": verified.records,
         "bytes": verified.bytes,
         "points": verified.points,
+        "unindexed": verified.unindexed,
         "seconds": begun.elapsed().as_secs_f64(),
         "damage": damage,
         "hurt": hurt,
@@ -253,6 +254,10 @@ fn tell(verified: &Verified) {
     let read = bytes(ByteCount(verified.bytes));
     let (records, points) = (count(verified.records, "record"), count(verified.points, "point"));
     say(&format!("{records} of {points} proven, {read} read"));
+    if verified.unindexed > 0 {
+        let packs = count(verified.unindexed, "pack");
+        say(&format!("  {packs} not in the index yet: a writer is at work or was interrupted; the next one adds them"));
+    }
     verified.damage.iter().for_each(|one| say(&format!("  damaged: {}: {}", one.what, one.why)));
     verified.hurt.iter().for_each(|(point, why)| say(&format!("  hurt: point {point}: {why}")));
 }
