@@ -15,6 +15,8 @@ mod agent;
 mod config;
 mod engine;
 mod error;
+#[doc(hidden)]
+pub mod hostile;
 mod link;
 mod listener;
 mod metrics;

@@ -1,4 +1,4 @@
-//! What control and agents say to each other, on the bus and in envelopes.
+//! What control and agents say to each other, on the bus and in envelopes, and agents among themselves on the data channel.
 
 use crate::seeds::golden_lines;
 use farshore_schemas::codec;
@@ -13,6 +13,7 @@ pub(crate) fn run(bytes: &[u8]) {
     try_as::<Envelope>(bytes);
     try_as::<Command>(bytes);
     try_as::<Outcome>(bytes);
+    farshore_agent::hostile::feed(bytes);
 }
 
 fn try_as<T: Serialize + DeserializeOwned + PartialEq + Debug>(bytes: &[u8]) {
@@ -22,5 +23,6 @@ fn try_as<T: Serialize + DeserializeOwned + PartialEq + Debug>(bytes: &[u8]) {
 }
 
 pub(crate) fn seeds() -> Vec<Vec<u8>> {
-    ["agent-v1.txt", "carriers-v1.txt"].into_iter().flat_map(golden_lines).collect()
+    let said = ["agent-v1.txt", "carriers-v1.txt"].into_iter().flat_map(golden_lines);
+    said.chain(farshore_agent::hostile::samples()).collect()
 }
