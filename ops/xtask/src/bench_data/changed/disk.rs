@@ -38,9 +38,9 @@ impl Disk {
         while at < size && left > 0 {
             let length = disk.extent().min(size - at).min(left.next_multiple_of(BLOCK));
             // A hole before each extent, so that data is spread evenly over what is left of the disk.
-            let spare = size - at - length;
-            let hole = (u128::from(length) * u128::from(spare) / u128::from(left)) as u64 / BLOCK * BLOCK;
-            at += hole.min(spare);
+            let spare = (size - at).saturating_sub(left.max(length));
+            let hole = u128::from(length) * u128::from(spare) / u128::from(left);
+            at += (hole as u64).min(spare) / BLOCK * BLOCK;
             disk.fill(at, length)?;
             match disk.data.last_mut() {
                 Some(last) if last.end == at => last.end += length,
