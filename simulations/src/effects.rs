@@ -8,8 +8,9 @@ use crate::layout;
 use crate::sim::{Event, Sim};
 use crate::world::content::Content;
 use crate::world::{Place, failed};
-use farshore_schemas::ids::{Name, TaskId, VmRef};
+use farshore_schemas::ids::{Digest, Name, TaskId, VmRef};
 use farshore_schemas::messages::agent::{Endpoint, Order, Outcome, TaskSpec};
+use farshore_schemas::units::ByteCount;
 
 /// How often a sender looks for its peer, and a receiver for its sender.
 pub(crate) const PATIENCE: u32 = 45;
@@ -90,6 +91,7 @@ impl Sim {
             | TaskSpec::CloseAccess { .. }
             | TaskSpec::CommitPoint { .. }
             | TaskSpec::PrunePoints { .. }
+            | TaskSpec::KeepLog { .. }
             | TaskSpec::VerifyPoint { .. } => Next::End(self.at_repository(agent, &running.order)),
             TaskSpec::Discover { .. }
             | TaskSpec::SnapshotBegin { .. }
@@ -158,6 +160,7 @@ impl Sim {
             | TaskSpec::CloseAccess { .. }
             | TaskSpec::CommitPoint { .. }
             | TaskSpec::PrunePoints { .. }
+            | TaskSpec::KeepLog { .. }
             | TaskSpec::VerifyPoint { .. }
             | TaskSpec::RestoreDisk { .. }
             | TaskSpec::SendDisk { .. }
@@ -184,6 +187,10 @@ impl Sim {
             }
             TaskSpec::PrunePoints { repository, points, position } => {
                 self.world.prune(&place(repository), points, *position)
+            }
+            TaskSpec::KeepLog { least, .. } => {
+                let (lineage, hash) = (order.task.lineage, Digest::default());
+                vec![Outcome::LogKept { lineage, seq: *least, hash, fetched: ByteCount(0) }]
             }
             TaskSpec::VerifyPoint { repository, point } => self.world.verify_point(&place(repository), point),
             TaskSpec::Discover { .. }
@@ -233,6 +240,7 @@ impl Sim {
             | TaskSpec::CloseAccess { .. }
             | TaskSpec::CommitPoint { .. }
             | TaskSpec::PrunePoints { .. }
+            | TaskSpec::KeepLog { .. }
             | TaskSpec::VerifyPoint { .. }
             | TaskSpec::RestoreDisk { .. }
             | TaskSpec::SendDisk { .. }

@@ -36,6 +36,7 @@ pub(crate) fn failure_of(outcome: &Outcome) -> Option<Failure> {
         | Outcome::PointDurable { .. }
         | Outcome::Pruned { .. }
         | Outcome::Verified { .. }
+        | Outcome::LogKept { .. }
         | Outcome::DiskRestored { .. }
         | Outcome::DiskSent { .. }
         | Outcome::DiskReceived { .. } => None,

@@ -1,11 +1,11 @@
 //! How a site is, as operators see it: how its control is, which movers are there, and what its actors know to be wrong or wait
 //! for. All of it is read from memories and from what the control hears; nothing is kept here.
 
-use farshore_core::{host, mover};
+use farshore_core::{host, mover, repository};
 use farshore_kernel::entity::Memory;
 use farshore_runtime::handle::{AgentHeard, Status};
 use farshore_schemas::codec;
-use farshore_schemas::ids::{Kind, Name, VmName};
+use farshore_schemas::ids::{Kind, Lineage, Name, Seq, VmName};
 use farshore_schemas::messages::Message;
 use farshore_schemas::messages::host::{Command, Driver};
 use farshore_schemas::units::Timestamp;
@@ -21,6 +21,8 @@ pub struct Condition {
     pub movers: Vec<MoverThere>,
     /// What is wrong and mends itself only if somebody does something about it.
     pub troubles: Vec<Trouble>,
+    /// How far the site's log is safe, per repository that keeps a copy of it.
+    pub log_copies: Vec<LogSafe>,
     /// VMs that are started once their replicas have said that they may run.
     pub questions: Vec<Asked>,
 }
@@ -55,6 +57,19 @@ pub struct Trouble {
     pub advice: String,
 }
 
+/// How far the site's log is safe in a repository.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LogSafe {
+    /// The repository, as `repository/NAME`.
+    pub with: String,
+    /// The last frame that is there, durable.
+    pub frame: Seq,
+    /// Its lineage.
+    pub lineage: Lineage,
+    /// When that was known.
+    pub at: Timestamp,
+}
+
 /// A VM that waits for leave to run.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Asked {
@@ -69,9 +84,10 @@ pub struct Asked {
 }
 
 impl Condition {
-    /// From the control's status and the memories of its movers and hosts.
+    /// From the control's status and the memories of its movers, hosts and repositories.
     pub fn of(control: Status, memories: &[Memory]) -> Condition {
-        let mut condition = Condition { control, movers: Vec::new(), troubles: Vec::new(), questions: Vec::new() };
+        let (movers, troubles, log_copies, questions) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        let mut condition = Condition { control, movers, troubles, log_copies, questions };
         for memory in memories {
             let name = &memory.actor.name;
             if memory.actor.kind == Kind::Mover
@@ -84,6 +100,17 @@ impl Condition {
             {
                 condition.troubles.extend(trouble(name, &host));
                 condition.questions.extend(host.asked.iter().map(|(vm, question)| asked(name, vm, question)));
+            }
+            if memory.actor.kind == Kind::Repository
+                && let Ok(repository::State::Defined(repository)) = codec::decode_checked(&memory.state)
+            {
+                condition.troubles.extend(log_not_kept(name, &repository));
+                condition.log_copies.extend(repository.log.kept.as_ref().map(|kept| LogSafe {
+                    with: format!("repository/{name}"),
+                    frame: kept.seq,
+                    lineage: kept.lineage,
+                    at: kept.at,
+                }));
             }
         }
         condition
@@ -109,6 +136,18 @@ fn trouble(name: &Name, host: &host::Defined) -> Option<Trouble> {
         at,
         code: failure.code,
         message: failure.message,
+        advice: failure.advice,
+    })
+}
+
+fn log_not_kept(name: &Name, repository: &repository::Defined) -> Option<Trouble> {
+    let repository::LogNotKept { failure, at, again: _ } = repository.log.failed.clone()?;
+    Some(Trouble {
+        with: format!("repository/{name}"),
+        folder: repository.spec.path.clone(),
+        at,
+        code: failure.code,
+        message: format!("the site's log is not kept there: {}", failure.message),
         advice: failure.advice,
     })
 }

@@ -189,6 +189,7 @@ async fn status(shared: web::Data<Shared>) -> HttpResponse {
         let control = shared.control.status().await?;
         let mut memories = shared.control.memories(Some(Kind::Mover)).await?;
         memories.extend(shared.control.memories(Some(Kind::Host)).await?);
+        memories.extend(shared.control.memories(Some(Kind::Repository)).await?);
         Ok::<_, NoAnswer>(Condition::of(control, &memories))
     };
     match read.await {

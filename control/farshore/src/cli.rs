@@ -2,6 +2,7 @@
 
 mod log;
 mod repo;
+mod site;
 mod vm;
 
 pub(crate) use log::LogVerb;
@@ -9,6 +10,7 @@ pub(crate) use repo::{
     KeyVerb, PruneWhich, RepoAt, RepoBackupArgs, RepoInitArgs, RepoPruneArgs, RepoRestoreArgs, RepoVerb, UnlockArgs,
 };
 
+pub(crate) use site::{RecoverArgs, SiteVerb};
 pub(crate) use vm::{PowerArgs, VmVerb};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -123,6 +125,9 @@ pub(crate) enum Verb {
     /// Work on a repository's folder alone, with no site: make it, read images in, restore, verify, prune.
     #[command(subcommand)]
     Repo(RepoVerb),
+    /// Recover a site whose data folder is lost.
+    #[command(subcommand)]
+    Site(SiteVerb),
     /// Simulate.
     #[command(subcommand)]
     Sim(SimVerb),
@@ -184,6 +189,12 @@ pub(crate) struct ControlArgs {
     /// Port of the API on loopback; any that is free by default.
     #[arg(long, default_value_t = 0)]
     pub(crate) api_port: u16,
+    /// Where the log is served to the agents that keep a copy of it in their repositories.
+    #[arg(long, default_value = "127.0.0.1:0")]
+    pub(crate) log_listen: SocketAddr,
+    /// The host and port under which those agents reach it, if another.
+    #[arg(long)]
+    pub(crate) log_advertise: Option<String>,
     /// The log was restored from a copy or cut: begin a new lineage, for this reason, before deciding anything.
     #[arg(long, value_name = "REASON")]
     pub(crate) renew_lineage: Option<String>,

@@ -88,7 +88,7 @@ impl Failure {
             "NOT-HERE" | "NO-POINT" | "NO-DISK" | "NO-SLOT" => Exit::NotFound,
             "LOCKED" => Exit::Busy,
             "KEY" => Exit::Auth,
-            "DAMAGE" | "NO-CHUNK" | "BAD-CHUNK" | "INCOMPLETE" | "PROOF" => Exit::Mismatch,
+            "DAMAGE" | "NO-CHUNK" | "BAD-CHUNK" | "INCOMPLETE" | "PROOF" | "LOG-INCOMPLETE" => Exit::Mismatch,
             "FOREIGN" | "OWNER" | "POSITION" | "POINT-DIFFERS" | "ALREADY" | "LAST-SLOT" | "NO-KEY" | "NOT-A-DISK" => {
                 Exit::Refused
             }

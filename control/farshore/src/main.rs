@@ -66,6 +66,7 @@ fn run(cli: Cli) -> Result<(), Failure> {
         Verb::Failback(args) => verbs::drive::failback(&args, output, quiet),
         Verb::Log(verb) => verbs::log::run(verb, output, quiet),
         Verb::Repo(verb) => verbs::repo::run(verb, output, quiet),
+        Verb::Site(cli::SiteVerb::Recover(args)) => verbs::recover::run(&args, output, quiet),
         Verb::Sim(verb) => verbs::sim::run(verb, output, quiet),
         Verb::Doctor { data, nats } => verbs::doctor::run(data.as_deref(), nats.as_deref(), output),
         Verb::Completions { shell } => {

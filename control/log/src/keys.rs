@@ -63,9 +63,8 @@ impl SiteKey {
         let mut keys = Keys::of(dir)?;
         if !keys.trust(&public) {
             keys.0.push(public);
-            let lines: String = keys.0.iter().map(|key| format!("{key}\n")).collect();
             let list = list_of(dir);
-            write_whole(&list, lines.as_bytes()).map_err(LogError::io("write", &list))?;
+            write_whole(&list, keys.lines().as_bytes()).map_err(LogError::io("write", &list))?;
         }
         Ok(SiteKey { pair, public })
     }
@@ -95,6 +94,23 @@ fn make_seed(path: &Path) -> io::Result<Digest> {
     Ok(seed)
 }
 
+/// The public keys that a folder lists; none when there is no list.
+///
+/// # Errors
+/// [`LogError::Io`].
+pub fn listed_keys(dir: &Path) -> Result<Vec<PublicKey>, LogError> {
+    Ok(Keys::of(dir)?.0)
+}
+
+/// Writes the list of a folder that has none, durable.
+///
+/// # Errors
+/// [`LogError::Io`].
+pub fn list_keys(dir: &Path, keys: &[PublicKey]) -> Result<(), LogError> {
+    let list = list_of(dir);
+    write_whole(&list, Keys(keys.to_vec()).lines().as_bytes()).map_err(LogError::io("write", &list))
+}
+
 fn list_of(dir: &Path) -> PathBuf {
     dir.join("site-keys")
 }
@@ -114,6 +130,10 @@ impl Keys {
         };
         let keys = text.lines().filter_map(|line| line.trim().parse::<Digest>().ok());
         Ok(Keys(keys.map(|key| PublicKey(key.0)).collect()))
+    }
+
+    fn lines(&self) -> String {
+        self.0.iter().map(|key| format!("{key}\n")).collect()
     }
 
     pub(crate) fn trust(&self, key: &PublicKey) -> bool {

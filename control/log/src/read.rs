@@ -5,13 +5,15 @@ use crate::catalog::Catalog;
 use crate::chain::frame_hash;
 use crate::error::{LogError, Problem, ProblemKind, SeqRange};
 use crate::folder::{self, log_dir, segment_path};
-use crate::header::{Form, SegmentHeader};
+use crate::header::{Form, SEGMENT_HEADER_LEN, SegmentHeader};
 use crate::memory::MemorySource;
 use crate::plain::PlainSource;
 use crate::sealed::SealedFile;
 use crate::verify;
 use farshore_schemas::frame::{Header, RawFrame};
 use farshore_schemas::ids::{Digest, Lineage, Seq};
+use std::fs::File;
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 /// A log that can be read.
@@ -238,6 +240,21 @@ fn open_segment(log: &Path, first: Seq) -> Result<OpenSegment, LogError> {
     }
 }
 
+/// The header of a segment in whichever form it has now.
+fn header_in(log: &Path, first: Seq) -> Result<SegmentHeader, LogError> {
+    let read = |form| -> Result<SegmentHeader, LogError> {
+        let path = segment_path(log, first, form);
+        let mut raw = [0; SEGMENT_HEADER_LEN];
+        let file = File::open(&path).map_err(LogError::io("open", &path))?;
+        file.read_exact_at(&mut raw, 0).map_err(LogError::io("read", &path))?;
+        SegmentHeader::decode(&raw, &path, first)
+    };
+    match read(Form::Plain) {
+        Err(LogError::Io { .. }) => read(Form::Sealed),
+        found => found,
+    }
+}
+
 /// Reads a log folder without locking it: of a site that runs, everything up to the tail that was given or found.
 #[derive(Debug, Clone)]
 pub struct LogReader {
@@ -267,6 +284,22 @@ impl LogReader {
 
     pub(crate) fn up_to(dir: &Path, first: Seq, tail: (Seq, Digest), lineage: Lineage) -> LogReader {
         LogReader { log: log_dir(dir), first, tail, lineage }
+    }
+
+    /// Each lineage with its first frame, the oldest first. A new lineage begins a new segment, so their headers tell; the last
+    /// one may have no frame yet.
+    ///
+    /// # Errors
+    /// What opening a segment gives.
+    pub fn lineages(&self) -> Result<Vec<(Lineage, Seq)>, LogError> {
+        let mut lineages: Vec<(Lineage, Seq)> = Vec::new();
+        for segment in folder::segments_once(&self.log)? {
+            let header = header_in(&self.log, segment.first)?;
+            if lineages.last().is_none_or(|(last, _)| *last != header.lineage) {
+                lineages.push((header.lineage, header.first));
+            }
+        }
+        Ok(lineages)
     }
 
     /// The header of the segment that holds `seq`.

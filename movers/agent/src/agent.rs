@@ -297,7 +297,7 @@ fn recover(config: &AgentConfig, folder: &Path) -> Result<Recovered, AgentError>
 }
 
 /// The advertised address, with the port that was taken where none was named.
-fn advertised(advertise: &str, listening: SocketAddr) -> String {
+pub(crate) fn advertised(advertise: &str, listening: SocketAddr) -> String {
     match advertise.strip_suffix(":0") {
         Some(host) => format!("{host}:{}", listening.port()),
         None => advertise.to_owned(),

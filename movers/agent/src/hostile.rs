@@ -1,8 +1,8 @@
 //! The way in for `ops/fuzz`: what a peer on the data channel may send, whatever it is.
 
-use crate::proto::{Answer, Ask, Hello, Packed, Push, Reply, Run, VERSION, Wants, numbers, runs};
+use crate::proto::{Answer, Ask, Hello, LogAnswer, LogAsk, Packed, Push, Reply, Run, VERSION, Wants, numbers, runs};
 use farshore_schemas::codec;
-use farshore_schemas::ids::{Address, Digest, DiskName, Kind, Lineage, Name, PointId, SiteName, TaskId};
+use farshore_schemas::ids::{Address, Digest, DiskName, Kind, Lineage, Name, PointId, Seq, SiteName, TaskId};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::fmt::Debug;
@@ -16,6 +16,8 @@ pub fn feed(bytes: &[u8]) {
     try_as::<Ask>(bytes);
     try_as::<Answer>(bytes);
     try_as::<Reply>(bytes);
+    try_as::<LogAsk>(bytes);
+    try_as::<LogAnswer>(bytes);
     if let Some(Push::Level { nodes: told, .. } | Push::Data { runs: told, .. } | Push::Zeros { runs: told }) =
         try_as::<Push>(bytes)
         && let Some(all) = numbers(&told, 1 << 12, 1 << 12)
@@ -48,6 +50,14 @@ pub fn samples() -> Vec<Vec<u8>> {
         codec::encode(&Ask::StoreMap { replica: name, point: point.clone(), disk, keep: vec![point] }),
         codec::encode(&Answer::Disk { size: 4096, checksum: Some(digest), record: digest, leaves: vec![1; 64] }),
         codec::encode(&Answer::Map { total: 9, bytes: vec![2; 9] }),
+        codec::encode(&LogAsk::From { seq: Seq(7) }),
+        codec::encode(&LogAnswer::Log {
+            site,
+            keys: vec![digest],
+            lineages: vec![(Lineage([5; 16]), Seq(1))],
+            last: Seq(9),
+        }),
+        codec::encode(&LogAnswer::Frames { bytes: vec![4; 70] }),
         codec::encode(&Push::Offer { size: 1 << 20, base: Some(digest) }),
         codec::encode(&Push::Level { level: 2, nodes: spans() }),
         codec::encode(&Push::Data { runs: spans(), length: 16_384, digest, packed: vec![5; 33] }),

@@ -206,6 +206,9 @@ fn converse(door: &Door, socket: TcpStream, greeting: Greeting) -> Result<(), Li
     }
     match hello.wants {
         Wants::Receiver { task } => runners::serve_sender(shared, &mut link, &task),
+        Wants::Log { task } => {
+            link.send(&Answer::Failed(not_open(format!("the log for {task} is served by the control"))))
+        }
         Wants::Repository { repository, access } => {
             let peer = link.peer();
             let open = shared

@@ -1,13 +1,14 @@
-//! What is said on a data channel. The connecting end says [`Hello`] first; then either it asks a repository and is
-//! answered one message for one ([`Ask`], [`Answer`]), or it sends a disk's changes ([`Push`], [`Reply`]).
+//! What is said on a data channel. The connecting end says [`Hello`] first; then it asks a repository and is
+//! answered one message for one ([`Ask`], [`Answer`]), or sends a disk's changes ([`Push`], [`Reply`]), or is sent the site's log
+//! ([`LogAsk`], [`LogAnswer`]).
 //! Every message fits a frame; lists that may be longer go in parts.
 
-use farshore_schemas::ids::{Digest, DiskName, Name, PointId, TaskId};
+use farshore_schemas::ids::{Digest, DiskName, Lineage, Name, PointId, Seq, SiteName, TaskId};
 use farshore_schemas::messages::agent::Failure;
 use serde::{Deserialize, Serialize};
 
 /// The protocol spoken here.
-pub(crate) const VERSION: u32 = 3;
+pub(crate) const VERSION: u32 = 4;
 
 /// The first message. Nothing else is read before it is matched with an open order and the peer's certificate.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -23,6 +24,29 @@ pub(crate) enum Wants {
     Repository { repository: Name, access: TaskId },
     /// To send a disk to this receiving task.
     Receiver { task: TaskId },
+    /// To keep the site's log, by this task: said to the site's control.
+    Log { task: TaskId },
+}
+
+/// What an agent asks of the site's control, once it was told what the log is.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) enum LogAsk {
+    /// The frames from this one on.
+    From { seq: Seq },
+}
+
+/// What the site's control says of its log.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) enum LogAnswer {
+    /// What it is: the public keys of its baselines, each lineage with its first frame, the last durable frame.
+    Log { site: SiteName, keys: Vec<Digest>, lineages: Vec<(Lineage, Seq)>, last: Seq },
+    /// Whole frames, one behind the other; none at the end.
+    Frames {
+        #[serde(with = "serde_bytes")]
+        bytes: Vec<u8>,
+    },
+    /// It could not be done.
+    Failed(Failure),
 }
 
 /// A record as it is packed: a chunk, or a part of a disk's tree.

@@ -41,10 +41,18 @@ impl Secrets {
     /// # Errors
     /// [`AgentError::Secrets`].
     pub(crate) fn open(folder: &Path, agent: &str) -> Result<Secrets, AgentError> {
-        let path = folder.join(format!("agent-{agent}.pem"));
+        Secrets::open_as(folder, &format!("agent-{agent}"))
+    }
+
+    /// The same, in the file `WHO.pem`.
+    ///
+    /// # Errors
+    /// [`AgentError::Secrets`].
+    pub(crate) fn open_as(folder: &Path, who: &str) -> Result<Secrets, AgentError> {
+        let path = folder.join(format!("{who}.pem"));
         let wrong = |why: String| AgentError::Secrets { path: path.clone(), why };
         if !path.exists() {
-            make(folder, &path, agent).map_err(|error| wrong(error.to_string()))?;
+            make(folder, &path, who).map_err(|error| wrong(error.to_string()))?;
         }
         let pem = std::fs::read(&path).map_err(|error| wrong(error.to_string()))?;
         let certificate = CertificateDer::from_pem_slice(&pem).map_err(|error| wrong(error.to_string()))?;
@@ -105,9 +113,9 @@ fn provider() -> Arc<CryptoProvider> {
 }
 
 /// Makes certificate and key in one file that appears whole and is durable before it is used.
-fn make(folder: &Path, path: &Path, agent: &str) -> Result<(), Box<dyn std::error::Error>> {
+fn make(folder: &Path, path: &Path, who: &str) -> Result<(), Box<dyn std::error::Error>> {
     std::fs::create_dir_all(folder)?;
-    let rcgen::CertifiedKey { cert, signing_key } = rcgen::generate_simple_self_signed([format!("agent-{agent}")])?;
+    let rcgen::CertifiedKey { cert, signing_key } = rcgen::generate_simple_self_signed([who.to_owned()])?;
     let fresh = path.with_extension("tmp");
     let _ = std::fs::remove_file(&fresh);
     let mut file = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&fresh)?;

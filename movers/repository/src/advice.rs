@@ -22,6 +22,8 @@ impl Error {
             ("NO-KEY", "a repository is encrypted when it is made, or never: make another with a passphrase")
         } else if matches!(self, Error::Already { .. }) {
             ("ALREADY", "use it as it is, or make the new one in an empty folder; farshore repo stats tells what it is")
+        } else if matches!(self, Error::Position { .. }) {
+            ("POSITION", "the owner's log is older than the folder: recover the newest log, or adopt the folder")
         } else if matches!(self, Error::NotADisk { .. }) {
             ("NOT-A-DISK", "name an image file or a block device")
         } else {
@@ -30,9 +32,37 @@ impl Error {
         (Store::Repository, code, advice, false)
     }
 
+    /// Of the copy of the site's log.
+    fn log_parts(&self) -> (Store, &'static str, &'static str, bool) {
+        let (code, advice, transient) = if matches!(self, Error::LogBehind { .. }) {
+            let advice = "the log was put back from a copy: stop the site and start it with --renew-lineage, or recover the newer log \
+                          with farshore site recover";
+            ("LOG-BEHIND", advice, false)
+        } else if matches!(self, Error::LogFork { .. }) {
+            let advice =
+                "two logs bear one lineage: find out which one is the site's, and start that with --renew-lineage";
+            ("LOG-FORK", advice, false)
+        } else if matches!(self, Error::LogArchived { .. }) {
+            (
+                "LOG-ARCHIVED",
+                "put the archived segments back into the log's folder until this repository has the log",
+                true,
+            )
+        } else if matches!(self, Error::LogFrame { .. }) {
+            ("LOG-FRAME", "bring control and agent to the same version; verify the site's log", true)
+        } else {
+            ("LOG-INCOMPLETE", "choose another lineage, or another repository of this site", false)
+        };
+        (Store::Repository, code, advice, transient)
+    }
+
     /// Of what is met while a replica's point is made.
     fn replica_parts(&self) -> (Store, &'static str, &'static str, bool) {
-        let (code, advice, transient) = if matches!(self, Error::PointSealed { .. }) {
+        let (code, advice, transient) = if matches!(self, Error::Unfinished { .. }) {
+            ("UNFINISHED", "roll the unfinished point back first", true)
+        } else if matches!(self, Error::Proof { .. }) {
+            ("PROOF", "roll the point back and send it with a full compare", true)
+        } else if matches!(self, Error::PointSealed { .. }) {
             ("POINT-SEALED", "seal it again for its answer, or begin another point", false)
         } else if matches!(self, Error::NotBegun { .. }) {
             ("NOT-BEGUN", "begin the point first", true)
@@ -45,7 +75,7 @@ impl Error {
     }
 
     fn parts(&self) -> (Store, &'static str, &'static str, bool) {
-        use Store::{Replica, Repository};
+        use Store::Repository;
         match self {
             Error::Io { store, .. } => (*store, "IO", "look at the disk and the folder's rights, then try again", true),
             Error::Full { store, .. } => (
@@ -76,14 +106,9 @@ impl Error {
             | Error::NoKey { .. }
             | Error::Already { .. }
             | Error::NotADisk { .. }
+            | Error::Position { .. }
             | Error::Disk { .. } => self.opening_parts(),
             Error::Foreign { store, .. } => (*store, "FOREIGN", "use an empty folder", false),
-            Error::Position { .. } => (
-                Repository,
-                "POSITION",
-                "the owner's log is older than the folder: recover the newest log, or adopt the folder",
-                false,
-            ),
             Error::BadRecord { .. } => {
                 (Repository, "BAD-CHUNK", "send it again; if it stays, check the memory of the source mover", true)
             }
@@ -104,11 +129,17 @@ impl Error {
                 "do not prune; verify every point, restore the file from a copy or make a new full",
                 false,
             ),
-            Error::Unfinished { .. } => (Replica, "UNFINISHED", "roll the unfinished point back first", true),
-            Error::PointSealed { .. } | Error::NotBegun { .. } | Error::DiskBusy { .. } | Error::BadBlock { .. } => {
-                self.replica_parts()
-            }
-            Error::Proof { .. } => (Replica, "PROOF", "roll the point back and send it with a full compare", true),
+            Error::LogBehind { .. }
+            | Error::LogFork { .. }
+            | Error::LogArchived { .. }
+            | Error::LogFrame { .. }
+            | Error::LogIncomplete { .. } => self.log_parts(),
+            Error::Unfinished { .. }
+            | Error::PointSealed { .. }
+            | Error::NotBegun { .. }
+            | Error::DiskBusy { .. }
+            | Error::BadBlock { .. }
+            | Error::Proof { .. } => self.replica_parts(),
         }
     }
 

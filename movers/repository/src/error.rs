@@ -1,7 +1,7 @@
 //! What can go wrong in a store. Codes, and what to do: `advice.rs`.
 
 use farshore_format::ChunkId;
-use farshore_schemas::ids::{DiskName, Lineage, Name, PointId};
+use farshore_schemas::ids::{DiskName, Lineage, Name, PointId, Seq};
 use std::path::PathBuf;
 
 /// Which of the two stores an error speaks of; a part of its code.
@@ -274,6 +274,48 @@ pub enum Error {
         block: u64,
         /// The disk's size.
         size: u64,
+    },
+    /// The site's log ends before what is kept of it: it was put back from a copy, and has not taken a new lineage.
+    #[error(
+        "the site's log ends at frame {last}, but the repository keeps frames up to {kept} of its lineage {lineage}"
+    )]
+    LogBehind {
+        /// The lineage of both.
+        lineage: Lineage,
+        /// The last frame kept.
+        kept: Seq,
+        /// The last frame of the log.
+        last: Seq,
+    },
+    /// The site's log is not the one that is kept, though it bears its lineage.
+    #[error("frame {seq} of the site's log does not go on from the log that the repository keeps: they have parted")]
+    LogFork {
+        /// Where they differ.
+        seq: Seq,
+    },
+    /// Frames are needed that the site's log has archived.
+    #[error("the site's log begins at frame {first}, and the repository has none of the frames before it")]
+    LogArchived {
+        /// The first frame that the site has.
+        first: Seq,
+    },
+    /// What was sent is no frame of this log.
+    #[error("what was sent as frame {seq} of the site's log is not that: {why}")]
+    LogFrame {
+        /// Which frame was expected.
+        seq: Seq,
+        /// What is wrong.
+        why: String,
+    },
+    /// A log cannot be put together from what is kept.
+    #[error("in {} are not the frames of the log before {before} of lineage {lineage}", path.display())]
+    LogIncomplete {
+        /// The folder.
+        path: PathBuf,
+        /// The lineage.
+        lineage: Lineage,
+        /// The first frame that is there, or the last that is wanted.
+        before: Seq,
     },
     /// What the store holds is not what the source read.
     #[error("disk {disk} of point {point} holds other bytes than the source read: {found} here, {wanted} there")]

@@ -6,7 +6,7 @@ use crate::record::{Fact, Refusal};
 use crate::state::State;
 use crate::table::{Action, Batch, TaskTable, task_ended};
 use farshore_schemas::envelope::{Envelope, Mark};
-use farshore_schemas::ids::{Address, Digest, Kind, Name, TaskId, VmRef};
+use farshore_schemas::ids::{Address, Digest, Kind, Lineage, Name, TaskId, VmRef};
 use farshore_schemas::messages::agent::{Command, Failure, Order, Outcome};
 use farshore_schemas::messages::host::{self, Driver};
 use farshore_schemas::messages::{Epoch, Message};
@@ -117,7 +117,7 @@ fn obey_command(batch: &mut Batch<'_>, envelope: &Envelope, command: &Command) -
             Vec::new()
         }
         Command::ServeHost { host, driver, epochs } => serve_host(batch, (host.clone(), driver.clone()), epochs),
-        Command::ServeRepository { repository, path, passphrase_file, lineage } => {
+        Command::ServeRepository { repository, path, passphrase_file, lineage, formerly } => {
             let (repository, path, passphrase_file, lineage) =
                 (repository.clone(), path.clone(), passphrase_file.clone(), *lineage);
             batch.add(Fact::Repository {
@@ -125,8 +125,9 @@ fn obey_command(batch: &mut Batch<'_>, envelope: &Envelope, command: &Command) -
                 path: path.clone(),
                 passphrase_file: passphrase_file.clone(),
                 lineage,
+                formerly: formerly.clone(),
             });
-            let formerly = batch.state.formerly();
+            let formerly = formerly_of(batch.state, formerly);
             vec![Action::ServeRepository { repository, path, passphrase_file, lineage, formerly }]
         }
         Command::Run(order) => run(batch, envelope, Order::clone(order)),
@@ -173,11 +174,20 @@ fn tell_epochs(batch: &mut Batch<'_>, host: &Name, told: &[(VmRef, Epoch)]) {
 
 /// What this agent serves of repositories.
 pub(crate) fn served_repositories(state: &State) -> impl Iterator<Item = Action> + '_ {
-    state.repositories.iter().map(|(repository, (path, passphrase_file, lineage))| {
+    state.repositories.iter().map(|(repository, (path, passphrase_file, lineage, formerly))| {
         let (repository, path, passphrase_file, lineage) =
             (repository.clone(), path.clone(), passphrase_file.clone(), *lineage);
-        Action::ServeRepository { repository, path, passphrase_file, lineage, formerly: state.formerly() }
+        let formerly = formerly_of(state, formerly);
+        Action::ServeRepository { repository, path, passphrase_file, lineage, formerly }
     })
+}
+
+/// Lineages that an owner had before: those that this agent's control spoke under, and those that the owner's log knows of. An
+/// agent that is new, after both were lost, has heard none.
+fn formerly_of(state: &State, told: &[Lineage]) -> Vec<Lineage> {
+    let mut formerly = state.formerly();
+    formerly.extend(told.iter().filter(|lineage| !state.formerly().contains(lineage)));
+    formerly
 }
 
 /// Raises the highest epoch of a VM; what is under way under a lower one is stopped.

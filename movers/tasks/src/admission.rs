@@ -65,6 +65,7 @@ fn needs(spec: &TaskSpec) -> Needs<'_> {
         | TaskSpec::CloseAccess { repository, .. }
         | TaskSpec::CommitPoint { repository, .. }
         | TaskSpec::PrunePoints { repository, .. }
+        | TaskSpec::KeepLog { repository, .. }
         | TaskSpec::VerifyPoint { repository, .. } => Needs::Repository(repository),
     }
 }

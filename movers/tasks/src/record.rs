@@ -62,6 +62,8 @@ pub enum Fact {
         passphrase_file: Option<String>,
         /// Its owner's lineage.
         lineage: Lineage,
+        /// Lineages that the owner says it had before.
+        formerly: Vec<Lineage>,
     },
     /// The highest epoch seen for a VM.
     Raised {

@@ -89,7 +89,7 @@ pub struct State {
     pub(crate) heard: Option<Mark>,
     pub(crate) hosts: BTreeMap<Name, Driver>,
     /// Repositories to serve: folder, file with the passphrase, the owner's lineage.
-    pub(crate) repositories: BTreeMap<Name, (String, Option<String>, Lineage)>,
+    pub(crate) repositories: BTreeMap<Name, (String, Option<String>, Lineage, Vec<Lineage>)>,
     pub(crate) epochs: BTreeMap<VmRef, Epoch>,
     pub(crate) open: BTreeMap<TaskId, OpenTask>,
     pub(crate) ended: BTreeMap<TaskId, EndedTask>,
@@ -195,8 +195,9 @@ impl State {
             Fact::Host { host, driver } => {
                 self.hosts.insert(host.clone(), driver.clone());
             }
-            Fact::Repository { repository, path, passphrase_file, lineage } => {
-                self.repositories.insert(repository.clone(), (path.clone(), passphrase_file.clone(), *lineage));
+            Fact::Repository { repository, path, passphrase_file, lineage, formerly } => {
+                let served = (path.clone(), passphrase_file.clone(), *lineage, formerly.clone());
+                self.repositories.insert(repository.clone(), served);
             }
             Fact::Raised { origin, epoch } => {
                 self.epochs.insert(origin.clone(), epoch.clone());

@@ -3,7 +3,7 @@
 //! Reports go back to the task's owner as that actor's `TaskEnded` command.
 
 use super::Epoch;
-use crate::ids::{Digest, DiskName, Lineage, Name, PointId, SiteName, TaskId, VmName, VmRef};
+use crate::ids::{Digest, DiskName, Lineage, Name, PointId, Seq, SiteName, TaskId, VmName, VmRef};
 use crate::units::{ByteCount, Timestamp};
 use serde::{Deserialize, Serialize};
 
@@ -34,6 +34,8 @@ pub enum Command {
         passphrase_file: Option<String>,
         /// Owner's lineage; the folder refuses another one unless adopted.
         lineage: Lineage,
+        /// Lineages that the owner's log had before, as far as the log knows: a folder that bears one of them is the same owner's.
+        formerly: Vec<Lineage>,
     },
     /// Do this. Doing it twice is harmless.
     Run(Box<Order>),
@@ -242,6 +244,16 @@ pub enum TaskSpec {
         /// The point.
         point: PointId,
     },
+    /// Repository agent: fetch the frames of the site's log that the repository does not hold, and keep them there, durable.
+    /// Answer: `Outcome::LogKept`.
+    KeepLog {
+        /// The repository.
+        repository: Name,
+        /// Where the site's control serves its log.
+        source: Endpoint,
+        /// The frame that must be among them at least.
+        least: Seq,
+    },
     /// Target mover: fetch a disk of a point into an image. Answer: `Outcome::DiskRestored`.
     RestoreDisk {
         /// The agent of the repository.
@@ -414,6 +426,17 @@ pub enum Outcome {
         damage: Vec<String>,
         /// How many in all.
         damaged: u64,
+    },
+    /// The site's log is in the repository up to here, durable.
+    LogKept {
+        /// The lineage of the last frame kept.
+        lineage: Lineage,
+        /// The last frame kept.
+        seq: Seq,
+        /// Its hash.
+        hash: Digest,
+        /// Bytes of frames that were fetched for it.
+        fetched: ByteCount,
     },
     /// A disk is restored, durable.
     DiskRestored {

@@ -2,7 +2,7 @@
 //! confirmed that every chunk and the manifest are durable (P6).
 
 use super::agent::{DiskPoint, Endpoint, Failure, Order, Outcome};
-use crate::ids::{Address, Digest, Lineage, Name, PointId, TaskId, VmRef};
+use crate::ids::{Address, Digest, Lineage, Name, PointId, Seq, TaskId, VmRef};
 use crate::units::{ByteCount, Timestamp};
 use serde::{Deserialize, Serialize};
 
@@ -108,6 +108,11 @@ pub enum Command {
         /// How.
         outcome: Outcome,
     },
+    /// From the site's own control, at each of its starts: where it serves its log, so that the repository can keep a copy.
+    LogServed {
+        /// Where.
+        source: Endpoint,
+    },
     /// From the operator: an access whose holder will never close it (its site is gone for good) ends now.
     BreakAccess {
         /// Whose.
@@ -144,6 +149,11 @@ pub enum Work {
     Verify {
         /// Which.
         point: PointId,
+    },
+    /// Keep the site's log beside the points.
+    KeepLog {
+        /// The frame that must be among what is kept.
+        least: Seq,
     },
 }
 
@@ -291,6 +301,38 @@ pub enum Event {
         damage: Vec<String>,
         /// How many in all.
         damaged: u64,
+    },
+    /// The control serves its log there, under this lineage.
+    LogServed {
+        /// Where.
+        source: Endpoint,
+        /// The log's lineage.
+        lineage: Lineage,
+    },
+    /// The log up to this frame is to be kept once the order under way has ended.
+    LogOwed {
+        /// The frame.
+        least: Seq,
+    },
+    /// The site's log is kept in the repository up to a frame, durable.
+    LogKept {
+        /// The lineage of the frame.
+        lineage: Lineage,
+        /// The frame.
+        seq: Seq,
+        /// Its hash.
+        hash: Digest,
+        /// When that was known.
+        at: Timestamp,
+    },
+    /// Warning: the site's log could not be kept. No point suffers from it; it is tried again.
+    LogNotKept {
+        /// Why.
+        failure: Failure,
+        /// When that was known.
+        at: Timestamp,
+        /// Not before.
+        again: Timestamp,
     },
     /// An operator holds a point against retention, or let it go.
     HoldSet {

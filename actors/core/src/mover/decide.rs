@@ -217,6 +217,7 @@ fn is_mover_task(spec: &TaskSpec) -> bool {
         | TaskSpec::CloseAccess { .. }
         | TaskSpec::CommitPoint { .. }
         | TaskSpec::PrunePoints { .. }
+        | TaskSpec::KeepLog { .. }
         | TaskSpec::VerifyPoint { .. } => false,
     }
 }

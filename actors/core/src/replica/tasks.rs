@@ -52,6 +52,7 @@ fn why(outcome: &Outcome) -> Failure {
         | Outcome::PointDurable { .. }
         | Outcome::Pruned { .. }
         | Outcome::Verified { .. }
+        | Outcome::LogKept { .. }
         | Outcome::DiskRestored { .. }
         | Outcome::DiskSent { .. }
         | Outcome::DiskReceived { .. } => {
@@ -75,6 +76,7 @@ fn durable(outcome: &Outcome) -> Option<(ByteCount, &[DiskPoint])> {
         | Outcome::DiskStored { .. }
         | Outcome::Pruned { .. }
         | Outcome::Verified { .. }
+        | Outcome::LogKept { .. }
         | Outcome::DiskRestored { .. }
         | Outcome::DiskSent { .. }
         | Outcome::DiskReceived { .. }
@@ -191,6 +193,7 @@ fn proof(end: End, outcome: &Outcome) -> Option<(&DiskPoint, Moved)> {
             | Outcome::PointDurable { .. }
             | Outcome::Pruned { .. }
             | Outcome::Verified { .. }
+            | Outcome::LogKept { .. }
             | Outcome::DiskRestored { .. }
             | Outcome::Failed(_)
             | Outcome::Cancelled,
@@ -218,6 +221,7 @@ fn step_ended(me: &Me<'_>, work: &Work, task: &TaskId, outcome: &Outcome) -> Opt
             | Outcome::PointDurable { .. }
             | Outcome::Pruned { .. }
             | Outcome::Verified { .. }
+            | Outcome::LogKept { .. }
             | Outcome::DiskRestored { .. }
             | Outcome::DiskSent { .. }
             | Outcome::DiskReceived { .. }

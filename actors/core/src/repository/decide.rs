@@ -1,6 +1,6 @@
 //! Definition, the agent's coming, wakes, and the way to what accesses and points do.
 
-use super::{AccessStatus, Defined, Rejection, State, access, points};
+use super::{AccessStatus, Defined, Rejection, State, access, log, points};
 use crate::decider::{Context, Decision, Input, Send};
 use crate::orders::{Draft, Open};
 use crate::refusal::{as_failure, failure_of, unexpected_outcome};
@@ -61,6 +61,7 @@ fn command_to(state: &State, command: &Command, context: &Context) -> Result<Dec
         Command::Verify { point } => points::verify(defined(state, context)?, point, context),
         Command::Hold { point, hold } => points::hold(defined(state, context)?, point, *hold, context),
         Command::TaskEnded { task, outcome } => task_ended(defined(state, context)?, task, outcome, context),
+        Command::LogServed { source } => log::served(defined(state, context)?, source, context),
         Command::BreakAccess { holder } => access::broken(defined(state, context)?, holder, context),
     }
 }
@@ -141,6 +142,7 @@ fn agent_ready(
         path: repository.spec.path.clone(),
         passphrase_file: repository.spec.passphrase_file.clone(),
         lineage: context.lineage,
+        formerly: repository.log.formerly(context.lineage),
     });
     if new {
         // Accesses that stand come before the work that uses them.
@@ -198,6 +200,11 @@ fn ended(repository: &Defined, open: &Open<Work>, outcome: &Outcome, context: &C
             close(&mut draft, failure);
             points::pruned(repository, points, gone, &mut draft, context);
         }
+        Work::KeepLog { least: _ } => {
+            let kept = log::ended(outcome, failure);
+            close(&mut draft, kept.as_ref().err().cloned());
+            log::kept(repository, (ordinal, &open.order.spec), kept, (&mut draft, context));
+        }
         Work::Verify { point } => {
             let failure = points::verified(point, outcome, failure, &mut draft, context);
             close(&mut draft, failure);
@@ -225,6 +232,7 @@ fn wake(repository: &Defined, context: &Context) -> Result<Decision<Event>, Reje
     if due(repository.prune_again) {
         points::prune_or_delay(repository, &mut draft, context);
     }
+    log::wake(repository, &mut draft, context);
     let decision = draft.done();
     if decision.is_empty() { Err(Rejection::NotDue) } else { Ok(decision) }
 }

@@ -1,4 +1,4 @@
-use super::{Access, AccessStatus, Defined, Point, State, Verified};
+use super::{Access, AccessStatus, Defined, LogCopy, Point, State, Verified};
 use crate::orders::{Link, Orders};
 use farshore_schemas::ids::{Address, TaskId};
 use farshore_schemas::messages::repository::{Event, RepositorySpec, Work};
@@ -29,6 +29,10 @@ pub(super) fn evolve(state: &mut State, event: &Event) {
         | Event::PruneDelayed { .. }
         | Event::PointsLost { .. }
         | Event::PointVerified { .. }
+        | Event::LogServed { .. }
+        | Event::LogOwed { .. }
+        | Event::LogKept { .. }
+        | Event::LogNotKept { .. }
         | Event::HoldSet { .. } => match state {
             State::Undefined { .. } => {}
             State::Defined(repository) => fold_defined(repository, event),
@@ -47,6 +51,7 @@ fn define(state: &mut State, spec: &RepositorySpec) {
                 forgotten: BTreeMap::new(),
                 accesses: BTreeMap::new(),
                 prune_again: None,
+                log: LogCopy::default(),
             }));
         }
         State::Defined(repository) => {
@@ -87,6 +92,9 @@ fn fold_defined(repository: &mut Defined, event: &Event) {
         | Event::PointsLost { .. }
         | Event::PointVerified { .. }
         | Event::HoldSet { .. } => fold_points(repository, event),
+        Event::LogServed { .. } | Event::LogOwed { .. } | Event::LogKept { .. } | Event::LogNotKept { .. } => {
+            repository.log.fold(event);
+        }
     }
 }
 
@@ -107,6 +115,7 @@ fn ordered(repository: &mut Defined, task: &TaskId, work: &Work) {
             set_status(&mut repository.accesses, holder, |status| closing(status, task));
         }
         Work::Prune { .. } => repository.prune_again = None,
+        Work::KeepLog { .. } => repository.log.ordered(),
         Work::Commit { .. } | Work::Verify { .. } => {}
     }
 }
@@ -164,6 +173,10 @@ fn fold_access(accesses: &mut BTreeMap<Address, Access>, event: &Event) {
         | Event::PruneDelayed { .. }
         | Event::PointsLost { .. }
         | Event::PointVerified { .. }
+        | Event::LogServed { .. }
+        | Event::LogOwed { .. }
+        | Event::LogKept { .. }
+        | Event::LogNotKept { .. }
         | Event::HoldSet { .. } => {}
     }
 }
@@ -217,6 +230,10 @@ fn fold_points(repository: &mut Defined, event: &Event) {
         | Event::AccessFailed { .. }
         | Event::AccessClosing { .. }
         | Event::CloseFailed { .. }
+        | Event::LogServed { .. }
+        | Event::LogOwed { .. }
+        | Event::LogKept { .. }
+        | Event::LogNotKept { .. }
         | Event::AccessClosed { .. } => {}
     }
 }

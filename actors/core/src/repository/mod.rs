@@ -9,6 +9,9 @@
 mod access;
 mod decide;
 mod evolve;
+mod log;
+#[cfg(test)]
+mod log_tests;
 mod points;
 #[cfg(test)]
 mod points_tests;
@@ -18,6 +21,7 @@ mod rejection;
 #[cfg(test)]
 mod tests;
 
+pub use log::{LogCopy, LogKept, LogNotKept};
 pub use rejection::Rejection;
 
 use crate::decider::{Context, Decider, Decision, Input};
@@ -68,6 +72,8 @@ pub struct Defined {
     pub accesses: BTreeMap<Address, Access>,
     /// When a prune that failed is tried again.
     pub prune_again: Option<Timestamp>,
+    /// The copy of the site's log in it.
+    pub log: LogCopy,
 }
 
 /// A restore point in the repository.
@@ -171,10 +177,11 @@ impl Defined {
     }
 
     /// Whether a prune may be ordered, `but` for one order that ends and one holder whose access ends in this decision:
-    /// nothing is open, being made, being checked or being pruned.
+    /// nothing is open, being made, being checked or being pruned. The log's copy is no concern of a prune.
     pub(super) fn quiet(&self, but: Option<u64>, holder: Option<&Address>) -> bool {
         let accesses = self.accesses.keys().any(|open| Some(open) != holder);
-        let orders = self.orders.open.keys().any(|ordinal| Some(*ordinal) != but);
+        let counts = |work: &Work| !matches!(work, Work::KeepLog { .. });
+        let orders = self.orders.open.iter().any(|(ordinal, open)| Some(*ordinal) != but && counts(&open.work));
         !accesses && !orders
     }
 
@@ -219,6 +226,6 @@ impl Decider for Repository {
             | AccessStatus::Failed { .. }
             | AccessStatus::Closing { .. } => None,
         });
-        closes.chain(repository.link.again).chain(repository.prune_again).min()
+        closes.chain(repository.link.again).chain(repository.prune_again).chain(repository.log.again()).min()
     }
 }

@@ -1,7 +1,7 @@
 //! Points: how one comes to be, how retention forgets it, and when it is dropped.
 
 use super::decide::{RepositoryDraft, draft, failed, me};
-use super::{AccessStatus, Defined, Point, RETRY_AFTER, Rejection, access};
+use super::{AccessStatus, Defined, Point, RETRY_AFTER, Rejection, access, log};
 use crate::decider::{Context, Decision};
 use crate::refusal::unexpected_outcome;
 use farshore_schemas::ids::{Address, Digest, DiskName, PointId};
@@ -151,6 +151,7 @@ pub(super) fn committed(
             forgotten.into_iter().for_each(|point| draft.event(Event::PointForgotten { point }));
             let told = session::Command::PointCommitted { point: wanted.point.clone(), stored };
             draft.send(session.clone(), Message::Session(told));
+            log::owe(repository, draft, context);
         }
     }
     // The session may have closed while the agent was writing.

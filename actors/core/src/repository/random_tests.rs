@@ -25,6 +25,10 @@ fn end_one(given: &Given<Repository>, which: u8, how: u8) -> Option<Command> {
         }
         (TaskSpec::PrunePoints { points, .. }, _) => Outcome::Pruned { points: points.clone(), freed: ByteCount(1) },
         (TaskSpec::VerifyPoint { .. }, _) => Outcome::Verified { chunks: 1, damage: Vec::new(), damaged: 0 },
+        (TaskSpec::KeepLog { least, .. }, _) => {
+            let (lineage, hash) = (order.task.lineage, digest(9));
+            Outcome::LogKept { lineage, seq: *least, hash, fetched: ByteCount(1) }
+        }
         _ => Outcome::Done,
     };
     Some(Command::TaskEnded { task: order.task.clone(), outcome })
@@ -42,6 +46,7 @@ fn step(given: &Given<Repository>, (op, a, b): (u8, u8, u8)) -> Option<(&'static
         7 => (OPS, Command::Hold { point: point(&id), hold: a % 2 == 0 }),
         8 => (OPS, Command::Verify { point: point(&id) }),
         9 => (OPS, Command::BreakAccess { holder: address(session) }),
+        10 if b % 2 == 0 => (OPS, Command::LogServed { source: endpoint("hq/c1") }),
         10 => (OPS, define("/r")),
         _ => (AGENT, end_one(given, a, b)?),
     })
@@ -82,7 +87,7 @@ fn check(before: &Defined, after: &Defined) -> Result<(), TestCaseError> {
     if after.pruning(None) {
         let waits = |access: &Access| access.status == AccessStatus::Waiting;
         prop_assert!(after.accesses.values().all(waits), "an access does not wait: {:?}", after.accesses);
-        let harmless = |work: &Work| matches!(work, Work::Prune { .. } | Work::Verify { .. });
+        let harmless = |work: &Work| matches!(work, Work::Prune { .. } | Work::Verify { .. } | Work::KeepLog { .. });
         prop_assert!(after.orders.open.values().all(|open| harmless(&open.work)));
     }
     for access in after.accesses.values() {

@@ -33,6 +33,11 @@ pub enum Rejection {
         /// Who said it.
         from: Address,
     },
+    /// Only the site's own control may say this.
+    NotMyControl {
+        /// Who said it.
+        from: Address,
+    },
     /// Only sessions open accesses.
     HolderKind {
         /// Who asked.
@@ -133,6 +138,7 @@ impl Rejection {
             ),
             Rejection::NotMyMover { from } => format!("{from} is not the mover that this repository names"),
             Rejection::NotMyAgent { from } => format!("{from} is not the agent that keeps this repository"),
+            Rejection::NotMyControl { from } => format!("{from} is not the control of this repository's site"),
             Rejection::HolderKind { holder } => format!("{holder} asked for an access, but only sessions have one"),
             Rejection::AccessOpen { holder } => format!("{holder} has an access already; it can have one"),
             Rejection::NoAccess { holder } => format!("{holder} has no open access for writing"),
@@ -171,6 +177,9 @@ impl Rejection {
                 ("FS-REPOSITORY-NOT-MY-MOVER", "name that mover in the Repository resource, if it is meant")
             }
             Rejection::NotMyAgent { .. } => ("FS-REPOSITORY-NOT-MY-AGENT", "start the agent with its mover's name"),
+            Rejection::NotMyControl { .. } => {
+                ("FS-REPOSITORY-NOT-MY-CONTROL", "nothing needs to be done: a site's control says it by itself")
+            }
             Rejection::HolderKind { .. } => ("FS-REPOSITORY-HOLDER-KIND", DEFECT),
             Rejection::AccessOpen { .. } => ("FS-REPOSITORY-ACCESS-OPEN", "use it, or close it first"),
             Rejection::NoAccess { .. } => ("FS-REPOSITORY-NO-ACCESS", "open an access for writing first"),

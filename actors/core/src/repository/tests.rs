@@ -177,6 +177,8 @@ fn every_state_answers_every_input() {
         ("hold", OPS, Input::Command(hold(true))),
         ("let-go", OPS, Input::Command(hold(false))),
         ("break", OPS, Input::Command(Command::BreakAccess { holder: address(S1) })),
+        ("log-served", OPS, Input::Command(Command::LogServed { source: endpoint("hq/c1") })),
+        ("log-served-elsewhere", S2, Input::Command(Command::LogServed { source: endpoint("hq/c1") })),
         ("ended-unknown", AGENT, Input::Command(ended(99, Outcome::Done))),
         ("ended-by-another", S1, Input::Command(ended(0, Outcome::Done))),
         ("register-refused", MOVER, refused_by(MOVER, register.clone(), "FS-MOVER-UNKNOWN")),
@@ -184,7 +186,7 @@ fn every_state_answers_every_input() {
         ("other-refused", S1, refused_by(S1, register, "FS-X")),
         ("wake", ME, Input::Wake),
     ];
-    lists_all::<Repository>(&inputs, 10, |command| match command {
+    lists_all::<Repository>(&inputs, 11, |command| match command {
         Command::Define(_) => 0,
         Command::Remove => 1,
         Command::AgentReady { .. } => 2,
@@ -195,6 +197,7 @@ fn every_state_answers_every_input() {
         Command::Hold { .. } => 7,
         Command::TaskEnded { .. } => 8,
         Command::BreakAccess { .. } => 9,
+        Command::LogServed { .. } => 10,
     });
     // States: undefined, served, opening, writing, committing, closing, with points, pruning.
     let wanted = "\
@@ -216,6 +219,8 @@ verify-old: UNKNOWN POINT-UNKNOWN POINT-UNKNOWN POINT-UNKNOWN POINT-UNKNOWN POIN
 hold: UNKNOWN POINT-UNKNOWN POINT-UNKNOWN POINT-UNKNOWN POINT-UNKNOWN POINT-UNKNOWN ok ok
 let-go: UNKNOWN POINT-UNKNOWN POINT-UNKNOWN POINT-UNKNOWN POINT-UNKNOWN POINT-UNKNOWN HOLD-UNCHANGED HOLD-UNCHANGED
 break: UNKNOWN ACCESS-UNKNOWN ok ok ok ACCESS-CLOSING ACCESS-UNKNOWN ACCESS-UNKNOWN
+log-served: UNKNOWN ok ok ok ok ok ok ok
+log-served-elsewhere: UNKNOWN NOT-MY-CONTROL NOT-MY-CONTROL NOT-MY-CONTROL NOT-MY-CONTROL NOT-MY-CONTROL NOT-MY-CONTROL NOT-MY-CONTROL
 ended-unknown: UNKNOWN TASK-UNKNOWN TASK-UNKNOWN TASK-UNKNOWN TASK-UNKNOWN TASK-UNKNOWN TASK-UNKNOWN TASK-UNKNOWN
 ended-by-another: UNKNOWN NOT-MY-AGENT NOT-MY-AGENT NOT-MY-AGENT NOT-MY-AGENT NOT-MY-AGENT NOT-MY-AGENT NOT-MY-AGENT
 register-refused: REFUSAL-UNEXPECTED ok ok ok ok ok ok ok
@@ -235,6 +240,7 @@ fn defining_registers_and_the_agents_coming_serves_the_folder() {
         path: "/r".to_owned(),
         passphrase_file: None,
         lineage: lineage(1),
+        formerly: Vec::new(),
     };
     defined.from(MOVER).when(ready(1)).sent(&[(AGENT, Message::Agent(serve))]);
 }

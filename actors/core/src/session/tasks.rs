@@ -270,7 +270,8 @@ fn proof(work: &Work, end: End, disk: &DiskName, outcome: &Outcome) -> Result<Pr
         | Outcome::Snapshot { .. }
         | Outcome::PointDurable { .. }
         | Outcome::Pruned { .. }
-        | Outcome::Verified { .. } => None,
+        | Outcome::Verified { .. }
+        | Outcome::LogKept { .. } => None,
     };
     match found {
         Some((proof, moved, full)) if proof.name == *disk => Ok((proof, written_once(work, end, moved), full)),

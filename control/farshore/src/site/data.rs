@@ -137,7 +137,7 @@ impl DataFolder {
     }
 
     /// Writes a small file whole: a new one beside it, made durable, then renamed over it.
-    fn replace(&self, name: &str, bytes: &[u8], mode: u32) -> Result<(), Failure> {
+    pub(crate) fn replace(&self, name: &str, bytes: &[u8], mode: u32) -> Result<(), Failure> {
         let path = self.path.join(name);
         let new = path.with_extension("new");
         let write = || -> std::io::Result<()> {

@@ -2,5 +2,7 @@
 
 pub(crate) mod baseline;
 pub(crate) mod data;
+pub(crate) mod log_source;
 pub(crate) mod open;
+pub(crate) mod recovered;
 pub(crate) mod run;

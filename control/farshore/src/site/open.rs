@@ -3,6 +3,7 @@
 use crate::failure::Failure;
 use crate::site::baseline::{self, Nearest};
 use crate::site::data::DataFolder;
+use crate::site::recovered::Recovered;
 use farshore_kernel::entity::{Memory, new_entity};
 use farshore_kernel::sequencer::{Sequencer, SequencerMemory};
 use farshore_kernel::site::{Depth, Site};
@@ -37,7 +38,10 @@ pub(crate) fn open(
     }
     let lost = lost.max(opened.lost);
     let rebuild = rebuild_from(&reader, site);
+    let recovered = Recovered::renewal(folder, &reader)?;
+    notes.0.extend(recovered.iter().cloned());
     let renew = renew
+        .or(recovered)
         .or_else(|| lost.map(|lost| lost.to_string()))
         .filter(|_| !opened.created || lost.is_some())
         .map(|why| (Lineage(rand::random()), why));

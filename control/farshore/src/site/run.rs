@@ -4,6 +4,7 @@ use crate::cli::BusArgs;
 use crate::failure::{Exit, Failure};
 use crate::site::baseline;
 use crate::site::data::{ApiPlace, DataFolder};
+use crate::site::log_source::{self, Serving};
 use crate::site::open;
 use farshore_api::server::{self, ServeError, Server, serve};
 use farshore_bus::{Announcement, Bus, LocalBus, NatsBus, NatsOptions, Service, SocketBus};
@@ -11,6 +12,7 @@ use farshore_runtime::handle::{ControlHandle, FinalState};
 use farshore_runtime::ports::WallClock;
 use farshore_runtime::{Options, start};
 use farshore_schemas::ids::{Seq, SiteName};
+use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -39,6 +41,8 @@ pub(crate) struct ControlOptions {
     pub(crate) bus: Arc<dyn Bus>,
     pub(crate) api_port: u16,
     pub(crate) renew: Option<String>,
+    /// Where the log is served to the agents that keep copies of it, and under which address they reach it.
+    pub(crate) log: (SocketAddr, Option<String>),
 }
 
 /// What opening had to say, from the site's thread: notes and whether the log was empty, or why it did not open.
@@ -53,13 +57,14 @@ pub(crate) struct Control {
     /// Whether the log was empty.
     pub(crate) is_new: bool,
     folder: DataFolder,
+    serving: Serving,
     _announced: Announcement,
 }
 
 impl Control {
     /// Opens, folds and starts.
     pub(crate) async fn start(options: ControlOptions) -> Result<Control, Failure> {
-        let ControlOptions { folder, site, bus, api_port, renew } = options;
+        let ControlOptions { folder, site, bus, api_port, renew, log } = options;
         // First of all: a port that somebody else has leaves no new folder behind.
         let listener = server::listen(api_port).map_err(|error| port_failure(&error))?;
         folder.make()?;
@@ -105,6 +110,15 @@ impl Control {
                 return Err(port_failure(&error));
             }
         };
+        let serving = log_source::start(&handle, (&folder, &site), (log.0, log.1.as_deref()));
+        let serving = match serving {
+            Ok(serving) => serving,
+            Err(failure) => {
+                api.stop().await;
+                let _stopped = handle.shutdown().await;
+                return Err(failure);
+            }
+        };
         folder.announce_api(&ApiPlace { address: api.address.to_string(), pid: std::process::id() })?;
         let service = Service {
             name: "farshore-control".to_owned(),
@@ -115,12 +129,16 @@ impl Control {
             .announce(&service)
             .await
             .map_err(|error| Failure::coded(&error.to_string(), "check the NATS account's rights"))?;
-        Ok(Control { handle, api, notes, is_new, folder, _announced: announced })
+        Ok(Control { handle, api, notes, is_new, folder, serving, _announced: announced })
     }
 
     /// Stops the API, waits for the disk, and keeps what was in memory, with a baseline for the next start.
     pub(crate) async fn stop(self) -> Result<FinalState, Failure> {
         self.folder.withdraw_api();
+        let serving = self.serving;
+        // Its threads ask the control; they are waited for while it still answers.
+        let served = tokio::task::spawn_blocking(move || drop(serving)).await;
+        served.map_err(|error| Failure::defect(&error))?;
         self.api.stop().await;
         let state = self.handle.shutdown().await;
         let state = state

@@ -7,6 +7,7 @@ mod elsewhere;
 pub(crate) mod get;
 pub(crate) mod hosts;
 pub(crate) mod log;
+pub(crate) mod recover;
 pub(crate) mod repo;
 pub(crate) mod run;
 pub(crate) mod sim;

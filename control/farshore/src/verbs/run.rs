@@ -135,6 +135,7 @@ async fn start_control(
         bus: Arc::clone(bus),
         api_port: args.api_port,
         renew: args.renew_lineage.clone(),
+        log: (args.log_listen, args.log_advertise.clone()),
     })
     .await?;
     control.notes.iter().for_each(|note| hint(quiet, note));

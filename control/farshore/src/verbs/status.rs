@@ -6,7 +6,7 @@ use crate::cli::Output;
 use crate::client::Client;
 use crate::failure::Failure;
 use crate::output::{count, say, structured, table, time};
-use farshore_api::condition::{Asked, Trouble};
+use farshore_api::condition::{Asked, LogSafe, Trouble};
 use farshore_schemas::ids::Kind;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -31,6 +31,9 @@ pub(crate) fn status(data: &Path, output: Output) -> Result<(), Failure> {
         status["durable"],
         text(&status["lineage"])
     ));
+    for LogSafe { with, frame, lineage: _, at } in list(&status["log_copies"]) {
+        say(&format!("       frame {frame} of it is safe in {with}, since {}", time(at.0)));
+    }
     say(&format!("bus    {}", if status["bus_up"] == true { "joined" } else { "not joined" }));
     let reach = Reach::of(&status);
     for away in reach.away() {

@@ -12,6 +12,7 @@ mod kept_demo;
 mod lost_frames;
 mod over_nats;
 mod power;
+mod recover;
 mod replication;
 mod repo;
 mod site;

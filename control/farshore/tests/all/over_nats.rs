@@ -1,7 +1,7 @@
 //! `farshore demo --nats`: control and agents apart, over a real nats-server. The server and the demo get a network of
 //! their own, so that every byte on it can be counted.
 
-use crate::support::{STEPS, command, nothing_panicked, processes, run, steps, text, tool, tool_runs, until};
+use crate::support::{STEPS, command, farshore, nothing_panicked, processes, run, steps, text, tool, tool_runs, until};
 use farshore_bus::testing::NatsServer;
 use serde_json::Value;
 use std::collections::BTreeSet;
@@ -111,6 +111,13 @@ fn the_demo_over_nats_moves_bulk_between_agents_only() {
         nothing_panicked(&kept.join(site));
         assert!(kept.join(site).join("run/agent.log").exists() && kept.join(site).join("run/control.log").exists());
     }
+    // The log went from hq's control to hq's agent beside NATS, and is the log.
+    let (vault, recovered) = (kept.join("hq/repository"), folder.path().join("recovered"));
+    let from = ["-o", "json", "site", "recover", "--from-repository", text(&vault), "--data", text(&recovered)];
+    let made = farshore(&from).good().json();
+    let (hq, frame) = (kept.join("hq"), made["frame"].to_string());
+    let replay = farshore(&["-o", "json", "log", "replay", "--until", &frame, "--data", text(&hq)]).good().json();
+    assert_eq!((&made["site"], &made["state"]), (&"hq".into(), &replay["state"]));
     let sum =
         |what: &str| said.json().as_array().unwrap().iter().filter_map(|row| row["moved"][what].as_u64()).sum::<u64>();
     let (sent, changed, counted) = (sum("sent"), sum("changed"), varz(&server));

@@ -4,6 +4,7 @@
 mod backup;
 mod cut;
 mod host;
+mod keep_log;
 mod receive;
 mod restore;
 mod send;
@@ -31,6 +32,7 @@ pub(crate) fn lane(spec: &TaskSpec) -> Lane {
         TaskSpec::BackupDisk { .. }
         | TaskSpec::RestoreDisk { .. }
         | TaskSpec::SendDisk { .. }
+        | TaskSpec::KeepLog { .. }
         | TaskSpec::VerifyPoint { .. }
         | TaskSpec::MakeWorking { .. }
         | TaskSpec::AbsorbWorking { .. } => Lane::Slot,
@@ -76,6 +78,7 @@ pub(crate) fn run(task: &Task) -> TaskResult<Vec<Outcome>> {
         | TaskSpec::CommitPoint { .. }
         | TaskSpec::PrunePoints { .. }
         | TaskSpec::VerifyPoint { .. } => stores::run_repository(task).map(one),
+        TaskSpec::KeepLog { repository, source, least } => keep_log::run(task, repository, (source, *least)).map(one),
         TaskSpec::SealReplicaPoint { .. }
         | TaskSpec::RollBackReplica { .. }
         | TaskSpec::MakeWorking { .. }

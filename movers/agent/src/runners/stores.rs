@@ -66,6 +66,7 @@ pub(super) fn run_repository(task: &Task) -> TaskResult<Outcome> {
         | TaskSpec::RollBackReplica { .. }
         | TaskSpec::MakeWorking { .. }
         | TaskSpec::DropWorking { .. }
+        | TaskSpec::KeepLog { .. }
         | TaskSpec::AbsorbWorking { .. }
         | TaskSpec::DropReplica { .. } => Err(wrong_lane()),
     }
@@ -108,6 +109,7 @@ pub(super) fn run_replica(task: &Task) -> TaskResult<Outcome> {
         | TaskSpec::CloseAccess { .. }
         | TaskSpec::CommitPoint { .. }
         | TaskSpec::PrunePoints { .. }
+        | TaskSpec::KeepLog { .. }
         | TaskSpec::VerifyPoint { .. } => Err(wrong_lane()),
     }
 }

@@ -9,6 +9,7 @@ mod cut;
 mod damaged;
 mod index;
 mod keys;
+mod log_piece;
 mod pack;
 mod point;
 mod region;
@@ -23,6 +24,7 @@ pub use cut::{Cutter, MAX_BLOCKS, MAX_CHUNK, MIN_BLOCKS};
 pub use damaged::{Damaged, DamagedPack};
 pub use index::{ENTRIES_PER_PAGE, Filter, IndexError, IndexHeader, PAGE, Place, decode_page, encode_page, page_guess};
 pub use keys::{Domain, DomainKeys, FileId, RepositoryKey, SealKey, Suite};
+pub use log_piece::{LOG_PIECE_FULL, LogFrame, LogPiece};
 pub use pack::{
     DirectoryEntry, FOOTER_LEN, MAX_STORED, PACK_HEADER_LEN, PackError, PackFooter, PackHeader, decode_directory,
     encode_directory,

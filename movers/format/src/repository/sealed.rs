@@ -24,6 +24,8 @@ pub enum SealedKind {
     Damaged = 132,
     /// Digests of a disk of a replica's point.
     Digests = 133,
+    /// A piece of the site's log.
+    Log = 134,
 }
 
 impl std::fmt::Display for SealedKind {
@@ -33,6 +35,7 @@ impl std::fmt::Display for SealedKind {
             SealedKind::Roster => "roster",
             SealedKind::Damaged => "list of what is damaged",
             SealedKind::Digests => "digest map",
+            SealedKind::Log => "piece of a log",
         })
     }
 }

@@ -167,6 +167,7 @@ impl Repository {
             index: RwLock::new(index),
             pinned: Mutex::new(Pinned::default()),
             deciding: Mutex::new(()),
+            keeping: Mutex::new(()),
             opening: random_id(),
             added: Mutex::default(),
             io,
@@ -181,8 +182,9 @@ impl Repository {
 
     /// What a crash left half-written was never counted.
     fn clear_temporary(&self) -> Result<()> {
-        for folder in ["packs", "points", "index", "."] {
-            let folder = self.root.join(folder);
+        let log = self.root.join("log");
+        let logs = self.io.names(&log)?.into_iter().map(|lineage| log.join(lineage));
+        for folder in ["packs", "points", "index", "."].map(|folder| self.root.join(folder)).into_iter().chain(logs) {
             for entry in std::fs::read_dir(&folder).map_err(|error| self.io.failed("list", &folder, error))? {
                 let path = entry.map_err(|error| self.io.failed("list", &folder, error))?.path();
                 let name = path.file_name().unwrap_or_default().to_string_lossy();

@@ -20,6 +20,8 @@ mod damaged;
 mod digests;
 mod home;
 mod index;
+mod log;
+mod log_keeper;
 mod merge;
 mod owner;
 mod packs;
@@ -41,6 +43,8 @@ mod verify;
 pub use backup::{BackedUp, BackupOptions, Changes};
 pub use damaged::Marks;
 pub use home::{Create, Unlock};
+pub use log::KeptLog;
+pub use log_keeper::{LogKeeper, SiteLog};
 pub use owner::{Owner, OwnerFile};
 pub use prove::ProvenPoint;
 pub use prune::Pruned;
@@ -71,6 +75,8 @@ pub struct Repository {
     pinned: Mutex<Pinned>,
     /// One commit or prune at a time: a prune must not look for live records while a point is being made.
     deciding: Mutex<()>,
+    /// One shipment of the site's log at a time: a shorter piece must not take the place of a longer one.
+    keeping: Mutex<()>,
     /// Random; see [`Repository::opening`].
     opening: FileId,
     /// What disks added that no point names yet.

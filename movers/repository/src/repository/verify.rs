@@ -37,6 +37,8 @@ pub struct Verified {
     /// Packs that no segment of the index covers yet, since a writer is at work or did not come to its end. The next writer
     /// adds them.
     pub unindexed: u64,
+    /// Frames of the site's log that are kept here, proven.
+    pub frames: u64,
     /// Everything that is wrong.
     pub damage: Vec<Damage>,
     /// Points that cannot be restored in full, with the first reason.
@@ -51,7 +53,7 @@ impl Verified {
         self.damage.is_empty() && self.hurt.is_empty()
     }
 
-    fn note(&mut self, what: impl Into<String>, why: impl ToString) {
+    pub(super) fn note(&mut self, what: impl Into<String>, why: impl ToString) {
         self.damage.push(Damage { what: what.into(), why: why.to_string() });
     }
 }
@@ -93,6 +95,7 @@ impl Repository {
             verified.note(self.damaged_path().display().to_string(), error);
         }
         self.verify_points(&mut verified, &packs)?;
+        self.verify_log(&mut verified)?;
         verified.damage.sort_by(|a, b| a.what.cmp(&b.what));
         Ok(verified)
     }

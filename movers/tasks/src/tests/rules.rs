@@ -228,6 +228,7 @@ fn an_access_is_open_from_its_end_to_its_closing_also_over_a_restart() {
         path: "/repo".into(),
         passphrase_file: None,
         lineage: CONTROL,
+        formerly: Vec::new(),
     };
     agent.hear(serve);
     let run = |ordinal, spec| Command::Run(Box::new(Order { task: task(ordinal), fence: None, expires: None, spec }));
@@ -358,19 +359,21 @@ const RENEWED: Lineage = Lineage([3; 16]);
 
 #[test]
 fn a_repository_is_served_with_the_lineages_that_its_owner_had() {
+    const TOLD: Lineage = Lineage([0x70; 16]);
     let mut agent = Agent::serving();
     let serve = || Command::ServeRepository {
         repository: name("main"),
         path: "/repo".into(),
         passphrase_file: None,
         lineage: RENEWED,
+        formerly: vec![TOLD],
     };
     let formerly = |actions: Vec<Action>| {
         let served = |action| if let Action::ServeRepository { formerly, .. } = action { Some(formerly) } else { None };
         actions.into_iter().find_map(served).unwrap()
     };
-    assert_eq!(formerly(agent.hear(serve())), []);
+    assert_eq!(formerly(agent.hear(serve())), [TOLD], "what the owner's log knows of");
     agent.take(said(RENEWED, 1, welcome()));
-    assert_eq!(formerly(agent.take(said(RENEWED, 2, serve()))), [CONTROL]);
-    assert_eq!(formerly(agent.restart()), [CONTROL]);
+    assert_eq!(formerly(agent.take(said(RENEWED, 2, serve()))), [CONTROL, TOLD]);
+    assert_eq!(formerly(agent.restart()), [CONTROL, TOLD]);
 }

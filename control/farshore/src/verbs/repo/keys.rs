@@ -16,7 +16,7 @@ const VARIABLE: &str = "FARSHORE_PASSPHRASE";
 const NEW_VARIABLE: &str = "FARSHORE_NEW_PASSPHRASE";
 
 /// What opens a repository; nothing when nothing was given.
-pub(super) fn unlock(args: &UnlockArgs) -> Result<Unlock, Failure> {
+pub(crate) fn unlock(args: &UnlockArgs) -> Result<Unlock, Failure> {
     Ok(Unlock { passphrase: passphrase(args.passphrase_file.as_deref(), VARIABLE)? })
 }
 

@@ -3,7 +3,7 @@
 
 mod backup;
 mod changed;
-mod keys;
+pub(crate) mod keys;
 mod prune;
 mod restore;
 
