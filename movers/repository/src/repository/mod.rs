@@ -38,6 +38,7 @@ mod source;
 mod stages;
 mod sums;
 mod syncer;
+mod target;
 mod verify;
 
 pub use backup::{BackedUp, BackupOptions, Changes};

@@ -7,6 +7,7 @@ use super::points::extent_len;
 use super::records::{Found, Reader};
 use super::stages::{Stage, Stages};
 use super::sums::{chaining_value, join_sums};
+use super::target::{Aligned, Target};
 use crate::{Error, Result};
 use farshore_format::repository::{ChunkId, DiskTree, Extent, PointDisk, REGION, region_len, regions_in};
 use farshore_schemas::ids::Digest;
@@ -15,7 +16,6 @@ use std::collections::HashMap;
 use std::fs::File;
 use std::num::NonZeroUsize;
 use std::ops::Range;
-use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
@@ -39,7 +39,7 @@ struct Run<'a> {
     tree: &'a DiskTree,
     leaves: &'a [ChunkId],
     /// Where to; none to prove only.
-    target: Option<(&'a File, &'a Path)>,
+    target: Option<&'a Target<'a>>,
     stages: &'a Stages,
     next: AtomicU64,
     failed: AtomicBool,
@@ -63,7 +63,8 @@ impl Repository {
     ) -> Result<Restored> {
         let failed = |source| Error::Disk { path: path.to_owned(), action: "written", source };
         file.set_len(disk.size.0).map_err(failed)?;
-        let restored = self.read_disk(disk, Some((file, path)), (threads, stages))?;
+        let target = Target::new(file, path);
+        let restored = self.read_disk(disk, Some(&target), (threads, stages))?;
         stages.time(Stage::Target, || file.sync_all()).map_err(failed)?;
         Ok(restored)
     }
@@ -72,7 +73,7 @@ impl Repository {
     pub(super) fn read_disk(
         &self,
         disk: &PointDisk,
-        target: Option<(&File, &Path)>,
+        target: Option<&Target<'_>>,
         (threads, stages): (NonZeroUsize, &Stages),
     ) -> Result<Restored> {
         let mut reader = Reader::new(self);
@@ -102,11 +103,11 @@ impl Repository {
             let ended = workers.into_iter().map(|worker| worker.join().expect("a worker does not panic"));
             ended.collect::<Vec<Result<()>>>().into_iter().collect::<Result<()>>()
         })?;
-        if let Some((file, path)) = target {
+        if let Some(target) = target {
             let mut zeros = std::mem::take(&mut *run.zeros.lock().unwrap_or_else(PoisonError::into_inner));
             zeros.sort_by_key(|range| range.start);
-            crate::allocation::allocate(file, &farshore_format::Allocation::of_ranges(zeros))
-                .map_err(|source| Error::Disk { path: path.to_owned(), action: "written", source })?;
+            crate::allocation::allocate(target.file(), &farshore_format::Allocation::of_ranges(zeros))
+                .map_err(|source| Error::Disk { path: target.path.to_owned(), action: "written", source })?;
         }
         let mut sums = run.sums.into_inner().unwrap_or_else(PoisonError::into_inner);
         sums.sort_by_key(|(region, _)| *region);
@@ -127,13 +128,13 @@ impl Repository {
 impl Run<'_> {
     fn work(&self, regions: u64) -> Result<()> {
         let mut reader = Reader::new(self.repository);
-        let mut content = vec![0; REGION as usize];
+        let mut content = Aligned::new(REGION as usize);
         loop {
             let region = self.next.fetch_add(1, Ordering::Relaxed);
             if region >= regions || self.failed.load(Ordering::Relaxed) {
                 return Ok(());
             }
-            self.region(region, (&mut reader, &mut content))
+            self.region(region, (&mut reader, content.content()))
                 .inspect_err(|_| self.failed.store(true, Ordering::Relaxed))?;
         }
     }
@@ -150,14 +151,14 @@ impl Run<'_> {
                 if self.leaves.len() == 1 { blake3::hash(content).into() } else { chaining_value(content, start) };
             self.sums.lock().unwrap_or_else(PoisonError::into_inner).push((region, sum));
         });
-        let Some((file, path)) = self.target else { return Ok(()) };
+        let Some(target) = self.target else { return Ok(()) };
         self.stages
-            .time(Stage::Target, || self.write(file, (start, &leaf.extents), content))
-            .map_err(|source| Error::Disk { path: path.to_owned(), action: "written", source })
+            .time(Stage::Target, || self.write(target, (start, &leaf.extents), content))
+            .map_err(|source| Error::Disk { path: target.path.to_owned(), action: "written", source })
     }
 
     /// Writes runs of data and of allocated zeros; leaves holes.
-    fn write(&self, file: &File, (start, extents): (u64, &[Extent]), content: &[u8]) -> std::io::Result<()> {
+    fn write(&self, target: &Target<'_>, (start, extents): (u64, &[Extent]), content: &[u8]) -> std::io::Result<()> {
         let mut at = 0usize;
         let mut run = 0..0;
         for extent in extents {
@@ -165,7 +166,7 @@ impl Run<'_> {
             match extent {
                 Extent::Data { .. } if run.end == at => run.end = end,
                 Extent::Data { .. } => {
-                    self.write_run(file, start, (&content[run.clone()], run.start))?;
+                    self.write_run(target, start, (&content[run.clone()], run.start))?;
                     run = at..end;
                 }
                 Extent::Zeros { .. } => {
@@ -176,12 +177,12 @@ impl Run<'_> {
             }
             at = end;
         }
-        self.write_run(file, start, (&content[run.clone()], run.start))
+        self.write_run(target, start, (&content[run.clone()], run.start))
     }
 
-    fn write_run(&self, file: &File, start: u64, (bytes, at): (&[u8], usize)) -> std::io::Result<()> {
+    fn write_run(&self, target: &Target<'_>, start: u64, (bytes, at): (&[u8], usize)) -> std::io::Result<()> {
         self.written.fetch_add(bytes.len() as u64, Ordering::Relaxed);
-        if bytes.is_empty() { Ok(()) } else { file.write_all_at(bytes, start + at as u64) }
+        if bytes.is_empty() { Ok(()) } else { target.write(bytes, start + at as u64) }
     }
 }
 
