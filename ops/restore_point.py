@@ -18,9 +18,9 @@ import struct
 import sys
 
 BLOCK = 4096
-REGION_BLOCKS = 4096
-LEAVES_PER_LIST = 1024
-MAX_PLAIN = 8 + REGION_BLOCKS * 35
+REGION_BLOCKS = 1024
+LEAVES_PER_LIST = 2048
+MAX_PLAIN = 262_185
 DATA, LEAF, LIST, DISK, DIRECTORY, POINT, SLOT = 1, 2, 3, 4, 128, 129, 131
 NAMES = {DATA: "chunk", LEAF: "leaf", LIST: "list", DISK: "disk"}
 CHUNK_IDS = "farshore 2026-11 dedup domain: chunk ids"
@@ -245,7 +245,8 @@ def split_ids(file, data, count, what):
     return [data[at:at + 32] for at in range(0, len(data), 32)]
 
 
-def leaves_of(repository, disk):
+def regions_of(repository, disk):
+    """(leaf, digest or None) of each region."""
     record = repository.record(disk["disk"], DISK)
     size, has_checksum = struct.unpack("<QB", record[:9])
     checksum = record[9:41] if has_checksum else None
@@ -253,11 +254,11 @@ def leaves_of(repository, disk):
         raise Damage(repository.folder, f"the record of disk {disk['name']} is of another state of it")
     regions = -(-size // (REGION_BLOCKS * BLOCK))
     lists = split_ids(repository.folder, record[41:], -(-regions // LEAVES_PER_LIST), "disk")
-    leaves = []
+    parts = []
     for at, one in enumerate(lists):
         count = min(LEAVES_PER_LIST, regions - at * LEAVES_PER_LIST)
-        leaves += split_ids(repository.folder, repository.record(one, LIST), count, "list")
-    return leaves
+        parts += split_ids(repository.folder, repository.record(one, LIST), 2 * count, "list")
+    return [(leaf, digest if any(digest) else None) for leaf, digest in zip(parts[::2], parts[1::2])]
 
 
 def extents_of(repository, leaf, blocks):
@@ -281,11 +282,11 @@ def extents_of(repository, leaf, blocks):
 
 def restore(repository, disk, out):
     size = disk["size"]
-    leaves = leaves_of(repository, disk)
     checksum = blake3_package.blake3()
     at = 0
     out.truncate(size)
-    for region, leaf in enumerate(leaves):
+    for region, (leaf, digest) in enumerate(regions_of(repository, disk)):
+        found = blake3_package.blake3()
         end = min(size, (region + 1) * REGION_BLOCKS * BLOCK)
         for kind, blocks, chunk in extents_of(repository, leaf, -(-(end - at) // BLOCK)):
             length = min(blocks * BLOCK, end - at)
@@ -298,8 +299,11 @@ def restore(repository, disk, out):
             else:
                 # Both read as zeros; this tool sets no space aside.
                 content = bytes(length)
-            checksum.update(content)
+            found.update(content)
             at += length
+        if digest is not None and found.digest() != digest:
+            raise Damage(repository.folder, f"the chunks of region {region} are sound but are not what was read")
+        checksum.update(found.digest())
     if disk["checksum"] is not None and checksum.digest() != disk["checksum"]:
         raise Damage(repository.folder, f"the chunks of disk {disk['name']} are sound but are not the disk that was read")
     out.flush()

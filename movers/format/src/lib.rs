@@ -18,7 +18,7 @@ mod tree;
 
 pub use allocation::{Allocation, BlockRun, MAX_RUNS};
 pub use block::{BLOCK, BlockDigest, ZERO_DIGEST, block_digest, blocks_in, is_zero};
-pub use checksum::{DiskHasher, checksum};
+pub use checksum::{DiskHasher, REGION, checksum, join_sums, region_sum, zero_sum};
 pub use chunk::ChunkId;
 pub use delta::{
     DeltaContent, DeltaError, DeltaHeader, DeltaRecord, DeltaTotals, HEADER_LEN, MAX_RUN, TRAILER_LEN, check_trailer,

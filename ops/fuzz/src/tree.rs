@@ -1,7 +1,7 @@
 //! What a disk consists of: the first byte of an input says what the rest is to be read as, the next eight how long its
 //! region or disk is.
 
-use farshore_format::repository::{ChunkId, DiskTree, Extent, Leaf, LeafList};
+use farshore_format::repository::{ChunkId, DiskTree, Extent, Leaf, LeafList, Listed};
 use farshore_schemas::ids::Digest;
 
 pub(crate) fn run(bytes: &[u8]) {
@@ -43,10 +43,8 @@ pub(crate) fn seeds() -> Vec<Vec<u8>> {
     let size = 3 << 20;
     let lists = (0..DiskTree::lists_in(size)).map(|_| id(3)).collect();
     let tree = DiskTree { size, checksum: Some(Digest([9; 32])), lists };
+    let listed = |number, sum| Listed { leaf: id(number), sum };
+    let list = LeafList { regions: vec![listed(4, Some(Digest([7; 32]))), listed(5, None), listed(6, None)] };
     let with = |which: u8, length: u64, record: Vec<u8>| [[which].as_slice(), &length.to_le_bytes(), &record].concat();
-    vec![
-        with(0, 40 * 4096, Leaf { extents }.encode()),
-        with(1, 3, LeafList { leaves: vec![id(4), id(5), id(6)] }.encode()),
-        with(2, 0, tree.encode()),
-    ]
+    vec![with(0, 40 * 4096, Leaf { extents }.encode()), with(1, 3, list.encode()), with(2, 0, tree.encode())]
 }

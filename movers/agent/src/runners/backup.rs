@@ -4,8 +4,8 @@
 use crate::repository_client::{MAX_DISK, REOPENED, RepositoryClient, StoredDisk};
 use crate::runners::cut::{Cutting, Filled, store_tree};
 use crate::task::{Task, TaskError, TaskResult, failure, image_failure};
-use farshore_format::repository::{REGION, region_len, regions_in};
-use farshore_format::{Allocation, DiskHasher};
+use farshore_format::repository::{ChunkId, Listed, REGION, region_len, regions_in};
+use farshore_format::{Allocation, DiskHasher, join_sums};
 use farshore_hosts::SnapshotReader;
 use farshore_repository::allocation;
 use farshore_repository::within;
@@ -45,15 +45,17 @@ fn back_up(task: &Task, sent: &mut ByteCount) -> TaskResult<Outcome> {
     let allocated = union(reader.extents(), allocated.runs().iter().map(|run| run.span(size.0)));
     let parent = parent.as_ref().zip(before.as_ref()).map(|(point, before)| (point, &source.disk, before));
     let cutting = Cutting::new(task, (&mut client, size.0), parent);
-    let (read, checksum) = read_all(task, &mut reader, (&cutting, &allocated))?;
+    let (read, sums) = read_all(task, &mut reader, (&cutting, &allocated))?;
     let (leaves, mut moved) = cutting.finish()?;
+    let listed = |(leaf, sum): (ChunkId, &Digest)| Listed { leaf, sum: Some(*sum) };
+    let regions: Vec<Listed> = leaves.into_iter().zip(&sums).map(listed).collect();
     // Only now it is known that what was read is what the disk held.
     reader.finish()?;
-    let tree = store_tree(&mut client, (size.0, checksum), (&leaves, &mut moved))?;
+    let tree = store_tree(&mut client, (size.0, &regions), &mut moved)?;
     client.keep(&tree)?;
     *sent = *sent + ByteCount(client.sent());
     (moved.read, moved.sent) = (read, *sent);
-    let disk = DiskPoint { name: source.disk.clone(), size, checksum, manifest: Digest(tree.0) };
+    let disk = DiskPoint { name: source.disk.clone(), size, checksum: join_sums(&sums), manifest: Digest(tree.0) };
     Ok(Outcome::DiskStored { disk, moved, full_because })
 }
 
@@ -86,12 +88,12 @@ fn disk_of_parent(
     }
 }
 
-/// Reads the disk in order and hands each region on. Answers the bytes read, and the checksum of it all.
+/// Reads the disk in order and hands each region on. Answers the bytes read, and the digest of each region.
 fn read_all(
     task: &Task,
     reader: &mut SnapshotReader,
     (cutting, allocated): (&Cutting<'_, '_>, &[Range<u64>]),
-) -> TaskResult<(ByteCount, Digest)> {
+) -> TaskResult<(ByteCount, Vec<Digest>)> {
     let size = reader.size().0;
     let extents = reader.extents().to_vec();
     let (mut hasher, mut read) = (DiskHasher::new(), ByteCount(0));
@@ -119,7 +121,7 @@ fn read_all(
         }
         Ok(())
     })?;
-    Ok((read, hasher.finish()))
+    Ok((read, hasher.regions()))
 }
 
 /// Ranges in order and apart, of all that is in either. What may hold data takes space, whatever the image says by now.

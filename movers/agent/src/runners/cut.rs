@@ -5,8 +5,8 @@ use crate::proto::Packed;
 use crate::repository_client::{RepositoryClient, StoredDisk};
 use crate::task::{Task, TaskError, TaskResult, failure};
 use farshore_format::repository::{
-    ChunkId, Compression, CutRegion, Cutter, DiskTree, Domain, Extent, LEAVES_PER_LIST, Leaf, LeafList, Packer, REGION,
-    RecordKind, cut_region,
+    ChunkId, Compression, CutRegion, Cutter, DiskTree, Domain, Extent, LEAVES_PER_LIST, LeafList, Listed, Packer,
+    REGION, RecordKind, checksum_of, cut_region, zero_region,
 };
 use farshore_schemas::ids::{Digest, DiskName, PointId};
 use farshore_schemas::messages::agent::Moved;
@@ -109,16 +109,8 @@ impl<'a, 'b> Cutting<'a, 'b> {
 
     /// Takes a region of zeros, with what takes space of it.
     pub(super) fn zeros(&self, region: u64, (length, allocated): (usize, &[Range<usize>])) -> TaskResult<()> {
-        let mut leaf = Leaf::default();
-        let mut at = 0;
-        for extent in allocated {
-            leaf.push_range(at..extent.start, |blocks| Extent::Hole { blocks });
-            leaf.push_range(extent.clone(), |blocks| Extent::Zeros { blocks });
-            at = extent.end;
-        }
-        leaf.push_range(at..length, |blocks| Extent::Hole { blocks });
         let mut packer = Packer::new(Compression::Balanced);
-        self.store(region, (&CutRegion { leaf, chunks: Vec::new() }, &[]), &mut packer)
+        self.store(region, (&zero_region(length, allocated), &[]), &mut packer)
     }
 
     /// Ends the reading when a thread could not go on.
@@ -251,19 +243,19 @@ impl Message {
 /// Stores the lists and the record of a disk whose leaves are stored. Answers the record's id.
 pub(super) fn store_tree(
     client: &mut RepositoryClient<'_>,
-    (size, checksum): (u64, Digest),
-    (leaves, moved): (&[ChunkId], &mut Moved),
+    (size, regions): (u64, &[Listed]),
+    moved: &mut Moved,
 ) -> TaskResult<ChunkId> {
     let mut packer = Packer::new(Compression::Balanced);
     let domain = client.domain().clone();
     let mut lists = Vec::new();
-    for leaves in leaves.chunks(LEAVES_PER_LIST) {
-        let record = LeafList { leaves: leaves.to_vec() }.encode();
+    for regions in regions.chunks(LEAVES_PER_LIST) {
+        let record = LeafList { regions: regions.to_vec() }.encode();
         let id = domain.id(RecordKind::List, &record);
         store_record(client, (&mut packer, moved), (id, RecordKind::List, &record))?;
         lists.push(id);
     }
-    let record = DiskTree { size, checksum: Some(checksum), lists }.encode();
+    let record = DiskTree { size, checksum: checksum_of(regions), lists }.encode();
     let id = domain.id(RecordKind::Disk, &record);
     store_record(client, (&mut packer, moved), (id, RecordKind::Disk, &record))?;
     Ok(id)

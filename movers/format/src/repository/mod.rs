@@ -30,13 +30,14 @@ pub use pack::{
     encode_directory,
 };
 pub use point::{PointDisk, PointManifest};
-pub use region::{CutRegion, cut_region};
+pub use region::{CutRegion, cut_region, zero_region};
 pub use roster::{Roster, RosterPoint};
 pub use sealed::{SealedError, SealedKind, open_file, seal_file};
 pub use slot::{KeySlot, SlotError};
 pub use stored::{Compression, Packer, StoredError, Unpacker};
 pub use tree::{
-    DiskTree, Extent, LEAVES_PER_LIST, Leaf, LeafList, REGION, REGION_BLOCKS, TreeError, region_len, regions_in,
+    DiskTree, Extent, LEAVES_PER_LIST, Leaf, LeafList, Listed, REGION, REGION_BLOCKS, TreeError, checksum_of,
+    region_len, regions_in,
 };
 
 /// What a sealed record is: authenticated with it, so that nothing passes for something else.

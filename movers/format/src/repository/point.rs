@@ -18,7 +18,7 @@ pub struct PointDisk {
     pub name: DiskName,
     /// Its size.
     pub size: ByteCount,
-    /// BLAKE3 over its content in order, holes read as zeros; none when only changed blocks were read.
+    /// The checksum of its content; none when only changed blocks of a region were read.
     pub checksum: Option<Digest>,
     /// Id of its disk record.
     pub disk: Digest,

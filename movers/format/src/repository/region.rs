@@ -30,6 +30,19 @@ pub fn cut_region(content: &[u8], allocated: &[Range<usize>], (domain, cutter): 
     region
 }
 
+/// As [`cut_region`], for a region of `length` zeros.
+pub fn zero_region(length: usize, allocated: &[Range<usize>]) -> CutRegion {
+    let mut region = CutRegion::default();
+    let mut at = 0;
+    for extent in allocated {
+        region.leaf.push_range(at..extent.start, |blocks| Extent::Hole { blocks });
+        region.leaf.push_range(extent.clone(), |blocks| Extent::Zeros { blocks });
+        at = extent.end;
+    }
+    region.leaf.push_range(at..length, |blocks| Extent::Hole { blocks });
+    region
+}
+
 impl CutRegion {
     fn cut(&mut self, content: &[u8], extent: Range<usize>, (domain, cutter): (&Domain, &Cutter)) {
         let mut at = extent.start;

@@ -1,21 +1,25 @@
-//! A disk as a tree of records: the disk names lists, a list names leaves, a leaf holds the extents of one region of
-//! 16 MiB. Chunks never cross a region's border, so regions are read, cut and restored side by side, and an incremental
-//! backup writes anew only the leaves of the regions that changed, their lists, and the disk.
+//! A disk as a tree of records: the disk names lists, a list names leaves and tells the digests of their regions, a leaf
+//! holds the extents of one region of 4 MiB. Chunks never cross a region's border, so regions are read, cut and restored
+//! side by side, and an incremental backup writes anew only the leaves of the regions that changed, their lists, and the
+//! disk. A region that is read again and has the digest that it had is not cut again.
 
 use crate::chunk::ChunkId;
 use crate::{BLOCK, repository::cut::MAX_BLOCKS};
 use farshore_schemas::ids::Digest;
+use std::ops::Range;
 
+/// Bytes in a region; a disk's last one may be shorter. The checksum's regions are the same.
+pub const REGION: u64 = crate::REGION;
 /// Blocks in a region.
-pub const REGION_BLOCKS: usize = 4096;
-/// Bytes in a region; a disk's last one may be shorter.
-pub const REGION: u64 = (REGION_BLOCKS * BLOCK) as u64;
-/// Leaves that one list names, so that a list covers 16 GiB; a disk's last one may name fewer.
-pub const LEAVES_PER_LIST: usize = 1024;
-/// Longest record of the tree: a leaf of single blocks.
-pub(super) const MAX_RECORD: usize = 8 + REGION_BLOCKS * 35;
+pub const REGION_BLOCKS: usize = REGION as usize / BLOCK;
+/// Leaves that one list names, so that a list covers 8 GiB; a disk's last one may name fewer.
+pub const LEAVES_PER_LIST: usize = 2048;
 /// Most lists of a disk: 64 TiB.
-const MAX_LISTS: usize = 4096;
+const MAX_LISTS: usize = 8192;
+/// What comes before the ids of its lists in a disk's record.
+const DISK_HEAD: usize = 41;
+/// Longest record of the tree: a disk with the most lists.
+pub(super) const MAX_RECORD: usize = DISK_HEAD + MAX_LISTS * 32;
 
 /// How many regions a disk of `size` bytes has.
 pub const fn regions_in(size: u64) -> u64 {
@@ -144,11 +148,27 @@ impl Leaf {
     ///
     /// # Panics
     /// When it is longer than a region.
-    pub fn push_range(&mut self, range: std::ops::Range<usize>, extent: impl Fn(u16) -> Extent) {
+    pub fn push_range(&mut self, range: Range<usize>, extent: impl Fn(u16) -> Extent) {
         let blocks = range.len().div_ceil(BLOCK);
         if blocks > 0 {
-            self.push(extent(u16::try_from(blocks).expect("a region has 4096 blocks")));
+            self.push(extent(u16::try_from(blocks).expect("a region has 1024 blocks")));
         }
+    }
+
+    /// What takes space of a region of `length` bytes, as byte ranges in order and apart.
+    pub fn allocated(&self, length: usize) -> Vec<Range<usize>> {
+        let mut allocated: Vec<Range<usize>> = Vec::new();
+        let mut at = 0;
+        for extent in &self.extents {
+            let from = at;
+            at = (from + usize::from(extent.blocks()) * BLOCK).min(length);
+            match (extent, allocated.last_mut()) {
+                (Extent::Hole { .. }, _) => {}
+                (Extent::Zeros { .. } | Extent::Data { .. }, Some(last)) if last.end == from => last.end = at,
+                (Extent::Zeros { .. } | Extent::Data { .. }, _) => allocated.push(from..at),
+            }
+        }
+        allocated
     }
 
     /// Appends a hole or zeros, or joins them to those before.
@@ -167,30 +187,53 @@ impl Leaf {
     }
 }
 
-/// Ids of leaves, in the order of their regions.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct LeafList {
-    /// The leaves; at most [`LEAVES_PER_LIST`].
-    pub leaves: Vec<ChunkId>,
+/// A region as its list has it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Listed {
+    /// Its leaf.
+    pub leaf: ChunkId,
+    /// BLAKE3 of its content, holes read as zeros; none when only changed blocks of it were read.
+    pub sum: Option<Digest>,
 }
 
+/// What a disk's regions are, in order.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct LeafList {
+    /// The regions; at most [`LEAVES_PER_LIST`].
+    pub regions: Vec<Listed>,
+}
+
+/// What stands for the digest of a region that was not read in full.
+const NO_SUM: Digest = Digest([0; 32]);
+
 impl LeafList {
-    /// The list as a record: its ids joined.
+    /// The list as a record: for each region the id of its leaf and its digest, or 32 zeros.
     pub fn encode(&self) -> Vec<u8> {
-        self.leaves.iter().flat_map(|id| id.0).collect()
+        self.regions.iter().flat_map(|region| [region.leaf.0, region.sum.unwrap_or(NO_SUM).0]).flatten().collect()
     }
 
-    /// Reads a list of `count` leaves.
+    /// Reads a list of `count` regions.
     ///
     /// # Errors
     /// [`TreeError`] when it has another length.
     pub fn decode(bytes: &[u8], count: usize) -> Result<LeafList, TreeError> {
-        let (ids, rest) = bytes.as_chunks::<32>();
-        if !rest.is_empty() || ids.len() != count {
-            return Err(wrong("leaf list", format!("it has {} bytes for {count} leaves", bytes.len())));
+        let (parts, rest) = bytes.as_chunks::<32>();
+        let (pairs, half) = parts.as_chunks::<2>();
+        if !rest.is_empty() || !half.is_empty() || pairs.len() != count {
+            return Err(wrong("leaf list", format!("it has {} bytes for {count} regions", bytes.len())));
         }
-        Ok(LeafList { leaves: ids.iter().copied().map(ChunkId).collect() })
+        let listed = |[leaf, sum]: &[[u8; 32]; 2]| Listed {
+            leaf: ChunkId(*leaf),
+            sum: Some(Digest(*sum)).filter(|sum| *sum != NO_SUM),
+        };
+        Ok(LeafList { regions: pairs.iter().map(listed).collect() })
     }
+}
+
+/// The checksum of a disk of these regions; none when one was not read in full.
+pub fn checksum_of(regions: &[Listed]) -> Option<Digest> {
+    let sums: Option<Vec<Digest>> = regions.iter().map(|region| region.sum).collect();
+    sums.map(|sums| crate::join_sums(&sums))
 }
 
 /// A disk at one moment.
@@ -198,7 +241,7 @@ impl LeafList {
 pub struct DiskTree {
     /// Its size in bytes.
     pub size: u64,
-    /// BLAKE3 over its content in order, holes read as zeros; none when only changed blocks were read.
+    /// The checksum of its content; none when only changed blocks of a region were read.
     pub checksum: Option<Digest>,
     /// Its lists.
     pub lists: Vec<ChunkId>,
@@ -231,7 +274,7 @@ impl DiskTree {
     /// [`TreeError`].
     pub fn decode(bytes: &[u8]) -> Result<DiskTree, TreeError> {
         let bad = |why: &str| wrong("disk", why);
-        let (head, lists) = bytes.split_first_chunk::<41>().ok_or_else(|| bad("it ends early"))?;
+        let (head, lists) = bytes.split_first_chunk::<DISK_HEAD>().ok_or_else(|| bad("it ends early"))?;
         let (size, head) = head.split_first_chunk::<8>().ok_or_else(|| bad("it ends early"))?;
         let size = u64::from_le_bytes(*size);
         let (has, sum) = head.split_first().ok_or_else(|| bad("it ends early"))?;

@@ -1,16 +1,17 @@
-//! Reading a disk into the repository: regions side by side, each read, hashed for the checksum, cut, named, looked up,
-//! compressed and packed by one thread, so that memory is bounded by threads and nothing waits for order.
+//! Reading a disk into the repository: regions side by side, each read, hashed, cut unless the point before has it under that
+//! hash, named, looked up, compressed and packed by one thread, so that memory is bounded by threads and nothing waits for
+//! order.
 
 use super::damaged::damage_of;
 use super::packs::Packed;
 use super::records::Reader;
-use super::regions::{Base, Region, Run};
+use super::regions::{Base, Run};
 use super::stages::{Stage, Stages};
-use super::sums::join_sums;
 use super::{Repository, Source};
 use crate::{Error, Result};
 use farshore_format::repository::{
-    ChunkId, Compression, DiskTree, Extent, LEAVES_PER_LIST, LeafList, Packer, PointDisk, RecordKind, regions_in,
+    ChunkId, Compression, DiskTree, Extent, LEAVES_PER_LIST, LeafList, Listed, Packer, PointDisk, RecordKind,
+    checksum_of, regions_in,
 };
 use farshore_schemas::ids::{Digest, DiskName};
 use farshore_schemas::units::ByteCount;
@@ -38,7 +39,7 @@ pub struct BackedUp {
     pub name: DiskName,
     /// Its size.
     pub size: ByteCount,
-    /// BLAKE3 over its content, holes as zeros.
+    /// The checksum of its content; none when only changed blocks of a region were read.
     pub checksum: Option<Digest>,
     /// Id of its record.
     pub disk: ChunkId,
@@ -58,13 +59,14 @@ pub(super) fn id_of(extent: &Extent) -> Option<ChunkId> {
     }
 }
 
-/// What a backup of changes goes by.
+/// What a backup goes by that follows another.
 #[derive(Debug, Clone, Copy)]
 pub struct Changes<'a> {
     /// The disk of the point before.
     pub disk: &'a PointDisk,
-    /// What may have changed since, as byte ranges in order and apart: a superset of what did.
-    pub ranges: &'a [Range<u64>],
+    /// What may have changed since, as byte ranges in order and apart: a superset of what did. None when that is not known:
+    /// then the whole disk is read, and what has the digest that it had is left as it is stored.
+    pub ranges: Option<&'a [Range<u64>]>,
 }
 
 impl Repository {
@@ -102,9 +104,9 @@ impl Repository {
         outcome?;
         let mut done = run.done.into_inner().unwrap_or_else(PoisonError::into_inner);
         done.sort_by_key(|(region, _)| *region);
-        let checksum = checksum(source, &done).map_err(|source| disk_error(options, source))?;
-        let leaves: Vec<ChunkId> = done.iter().map(|(_, region)| region.leaf).collect();
-        let (disk, extra) = self.store_tree((source.size(), checksum), &leaves)?;
+        let listed: Vec<Listed> = done.into_iter().map(|(_, region)| region).collect();
+        let checksum = checksum_of(&listed);
+        let (disk, extra) = self.store_tree((source.size(), checksum), &listed)?;
         // Durable already, so that a crash before the point is made costs nothing that was read.
         stages.time(Stage::Target, || self.flush())?;
         let [read, new, stored] = run.totals.map(|total| ByteCount(total.into_inner()));
@@ -116,8 +118,8 @@ impl Repository {
     fn base<'a>(&self, changes: Changes<'a>) -> Result<Option<Base<'a>>> {
         let mut reader = Reader::new(self);
         let tree = reader.disk(&changes.disk.record());
-        let read = tree.and_then(|tree| reader.leaves(&tree).map(|leaves| (tree, leaves)));
-        let (tree, leaves) = match read {
+        let read = tree.and_then(|tree| reader.regions(&tree).map(|regions| (tree, regions)));
+        let (tree, regions) = match read {
             Ok(read) => read,
             Err(error) if damage_of(&error).is_some() || matches!(error, Error::NoChunk { .. }) => {
                 tracing::warn!(disk = %changes.disk.name, %error, "the point before is damaged: the disk is read in full");
@@ -125,20 +127,21 @@ impl Repository {
             }
             Err(error) => return Err(error),
         };
+        let leaves: Vec<ChunkId> = regions.iter().map(|region| region.leaf).collect();
         let wanting = self.wanting(&tree, &leaves)?.into_keys().collect();
-        Ok(Some(Base { leaves, wanting, changed: changes.ranges }))
+        Ok(Some(Base { regions, wanting, changed: changes.ranges }))
     }
 
     /// Stores the lists and the record of a disk whose leaves are stored. Answers the record's id and the bytes added.
     pub(super) fn store_tree(
         &self,
         (size, checksum): (u64, Option<Digest>),
-        leaves: &[ChunkId],
+        regions: &[Listed],
     ) -> Result<(ChunkId, u64)> {
         let mut lists = Vec::new();
         let mut added = 0;
-        for leaves in leaves.chunks(LEAVES_PER_LIST) {
-            let bytes = LeafList { leaves: leaves.to_vec() }.encode();
+        for regions in regions.chunks(LEAVES_PER_LIST) {
+            let bytes = LeafList { regions: regions.to_vec() }.encode();
             let (id, stored) = self.store_record(RecordKind::List, &bytes)?;
             lists.push(id);
             added += stored;
@@ -170,24 +173,14 @@ pub(super) fn disk_error(options: &BackupOptions, source: std::io::Error) -> Err
     Error::Disk { path: options.path.clone(), action: "read", source }
 }
 
-/// None when a region was not read in full.
-fn checksum(source: &dyn Source, done: &[(u64, Region)]) -> std::io::Result<Option<Digest>> {
-    let sums: Option<Vec<[u8; 32]>> = done.iter().map(|(_, region)| region.sum).collect();
-    let Some(sums) = sums else { return Ok(None) };
-    if let Some(checksum) = join_sums(&sums) {
-        return Ok(Some(checksum));
-    }
-    let mut content = vec![0; source.size() as usize];
-    source.read_at(0, &mut content)?;
-    Ok(Some(farshore_format::checksum(&content)))
-}
-
 impl Repository {
-    /// Bytes of chunks of a point's disk by extents, for whoever compares.
+    /// The regions of a disk, in order, for whoever compares.
     ///
     /// # Errors
     /// As reading a record.
-    pub fn disk_tree(&self, disk: &ChunkId) -> Result<DiskTree> {
-        Reader::new(self).disk(disk)
+    pub fn disk_regions(&self, disk: &ChunkId) -> Result<Vec<Listed>> {
+        let mut reader = Reader::new(self);
+        let tree = reader.disk(disk)?;
+        reader.regions(&tree)
     }
 }

@@ -3,7 +3,7 @@
 
 use super::Repository;
 use super::points::extent_len;
-use farshore_format::repository::{ChunkId, Extent, Leaf, RecordKind};
+use farshore_format::repository::{CutRegion, Extent, Leaf, RecordKind};
 use farshore_format::{BLOCK, is_zero};
 use std::io::Result;
 use std::ops::Range;
@@ -20,12 +20,6 @@ pub(super) struct Before<'a> {
 /// Reads a byte range of a region into its place.
 type ReadRange<'a> = dyn FnMut(Range<usize>, &mut [u8]) -> Result<()> + 'a;
 
-/// A region as it is now: its leaf, and the chunks that were cut anew, by their place in its content.
-pub(super) struct Recut {
-    pub(super) leaf: Leaf,
-    pub(super) chunks: Vec<(ChunkId, Range<usize>)>,
-}
-
 /// An extent of the leaf before, and where it lies.
 struct Old {
     extent: Extent,
@@ -39,7 +33,8 @@ struct Walk<'a, 'b> {
     old: Vec<Old>,
     content: &'b mut [u8],
     read: &'b mut ReadRange<'b>,
-    recut: Recut,
+    /// The region as it is now, with the chunks that were cut anew.
+    recut: CutRegion,
 }
 
 impl Repository {
@@ -49,7 +44,7 @@ impl Repository {
         before: &Before<'_>,
         content: &'b mut [u8],
         read: &'b mut ReadRange<'b>,
-    ) -> Result<Recut> {
+    ) -> Result<CutRegion> {
         let mut at = 0;
         let size = content.len() as u64;
         let old = before.leaf.extents.iter().map(|extent| {
@@ -58,8 +53,7 @@ impl Repository {
             Old { extent: *extent, range: start..at }
         });
         let old = old.collect();
-        let recut = Recut { leaf: Leaf::default(), chunks: Vec::new() };
-        let mut walk = Walk { repository: self, before, old, content, read, recut };
+        let mut walk = Walk { repository: self, before, old, content, read, recut: CutRegion::default() };
         let mut next = 0;
         while next < walk.old.len() {
             next = if walk.touched(next) { walk.again(next)? } else { walk.keep(next) };

@@ -36,7 +36,6 @@ mod segment;
 mod slots;
 mod source;
 mod stages;
-mod sums;
 mod syncer;
 mod target;
 mod verify;

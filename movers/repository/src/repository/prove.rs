@@ -44,9 +44,12 @@ impl Repository {
         let manifest = self.existing(point)?;
         let (mut proven, mut found) = (ProvenPoint::default(), Marks::default());
         for disk in &manifest.disks {
-            let outcome = self.read_disk(disk, None, (threads, &Stages::default()));
+            let mut wrong = Vec::new();
+            let outcome = self.read_disk(disk, None, (threads, &Stages::default(), &mut wrong));
             let before = proven.damaged;
             self.look_through(disk, (outcome.is_err(), &mut proven, &mut found))?;
+            // The next backup cuts these regions anew instead of leaving them as they are stored.
+            wrong.iter().for_each(|leaf| self.mark_record(leaf, &mut found));
             match outcome {
                 Err(error) if proven.damaged == before => {
                     if damage_of(&error).is_none() && !matches!(error, Error::NoChunk { .. }) {
@@ -107,11 +110,15 @@ impl Repository {
             return Err(error);
         }
         proven.note(format!("disk {}: {error}", disk.name));
+        self.mark_record(id, found);
+        Ok(None)
+    }
+
+    fn mark_record(&self, id: &ChunkId, found: &mut Marks) {
         for Found { place, .. } in Reader::new(self).find(std::slice::from_ref(id)).unwrap_or_default() {
             if let Some(pack) = self.index().name_of(place.pack) {
                 found.add_record(pack, place.number);
             }
         }
-        Ok(None)
     }
 }

@@ -5,8 +5,8 @@ use super::syncer::lost;
 use super::{Repository, Suite};
 use crate::{Error, Result, Store};
 use farshore_format::repository::{
-    ChunkId, DiskTree, FileId, LEAVES_PER_LIST, Leaf, LeafList, MAX_STORED, Place, RecordKind, SealKey, Unpacker,
-    region_len,
+    ChunkId, DiskTree, FileId, Leaf, LeafList, Listed, MAX_STORED, Place, RecordKind, SealKey, Unpacker, region_len,
+    regions_in,
 };
 use std::collections::HashMap;
 use std::fs::File;
@@ -203,19 +203,24 @@ impl<'a> Reader<'a> {
         DiskTree::decode(&bytes).map_err(|error| self.senseless(error))
     }
 
-    /// The leaves of one of a disk's lists.
+    /// What one of a disk's lists says of its regions.
     pub(super) fn list(&mut self, disk: &DiskTree, list: usize) -> Result<LeafList> {
         let bytes = self.record(&disk.lists[list], RecordKind::List)?;
         LeafList::decode(&bytes, disk.leaves_of(list)).map_err(|error| self.senseless(error))
     }
 
-    /// All leaves of a disk, in order: 2 MiB of ids for a TiB.
-    pub(super) fn leaves(&mut self, disk: &DiskTree) -> Result<Vec<ChunkId>> {
-        let mut leaves = Vec::with_capacity(disk.lists.len() * LEAVES_PER_LIST);
+    /// All regions of a disk, in order: 17 MiB for a TiB.
+    pub(super) fn regions(&mut self, disk: &DiskTree) -> Result<Vec<Listed>> {
+        let mut regions = Vec::with_capacity(usize::try_from(regions_in(disk.size)).unwrap_or_default());
         for list in 0..disk.lists.len() {
-            leaves.extend(self.list(disk, list)?.leaves);
+            regions.extend(self.list(disk, list)?.regions);
         }
-        Ok(leaves)
+        Ok(regions)
+    }
+
+    /// The leaves of all regions of a disk, in order.
+    pub(super) fn leaves(&mut self, disk: &DiskTree) -> Result<Vec<ChunkId>> {
+        Ok(self.regions(disk)?.into_iter().map(|region| region.leaf).collect())
     }
 
     /// The extents of a region.

@@ -2,14 +2,16 @@
 
 use super::backup::{BackupOptions, disk_error};
 use super::changed::Before;
+use super::damaged::damage_of;
 use super::packs::Packed;
 use super::records::Reader;
 use super::stages::{Stage, Stages};
-use super::sums::chaining_value;
 use super::{Repository, Source};
-use crate::Result;
-use farshore_format::BLOCK;
-use farshore_format::repository::{ChunkId, Leaf, Packer, REGION, RecordKind, cut_region};
+use crate::{Error, Result};
+use farshore_format::repository::{
+    ChunkId, CutRegion, Leaf, Listed, Packer, REGION, RecordKind, cut_region, zero_region,
+};
+use farshore_format::{BLOCK, region_sum, zero_sum};
 use std::collections::HashSet;
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -17,10 +19,11 @@ use std::sync::{Mutex, PoisonError};
 
 /// The disk of the point before.
 pub(super) struct Base<'a> {
-    pub(super) leaves: Vec<ChunkId>,
-    /// Leaves that cannot be counted on, themselves or what they name: their regions are read in full.
+    pub(super) regions: Vec<Listed>,
+    /// Leaves that cannot be counted on, themselves or what they name: their regions are read in full and cut anew.
     pub(super) wanting: HashSet<ChunkId>,
-    pub(super) changed: &'a [Range<u64>],
+    /// None when all may have changed.
+    pub(super) changed: Option<&'a [Range<u64>]>,
 }
 
 /// What the threads of one backup share.
@@ -34,19 +37,13 @@ pub(super) struct Run<'a> {
     pub(super) failed: AtomicBool,
     /// Ids that a thread of this run is about to store.
     pub(super) taken: Mutex<HashSet<ChunkId>>,
-    pub(super) done: Mutex<Vec<(u64, Region)>>,
+    pub(super) done: Mutex<Vec<(u64, Listed)>>,
     pub(super) totals: [AtomicU64; 3],
 }
 
-/// What became of a region.
-pub(super) struct Region {
-    pub(super) leaf: ChunkId,
-    /// Chaining value of its part of the checksum's tree; none when it was not read in full.
-    pub(super) sum: Option<[u8; 32]>,
-}
-
 /// A thread's own buffers.
-pub(super) struct Worker {
+pub(super) struct Worker<'a> {
+    pub(super) reader: Reader<'a>,
     pub(super) packer: Packer,
     pub(super) content: Vec<u8>,
     pub(super) packed: Vec<u8>,
@@ -57,6 +54,7 @@ impl Run<'_> {
     /// One thread's work.
     pub(super) fn work(&self, regions: u64) -> Result<()> {
         let mut worker = Worker {
+            reader: Reader::new(self.repository),
             packer: Packer::new(self.options.compression),
             content: vec![0; REGION as usize],
             packed: Vec::with_capacity(REGION as usize),
@@ -76,16 +74,21 @@ impl Run<'_> {
         self.totals[total].fetch_add(bytes, Ordering::Relaxed);
     }
 
-    fn region(&self, region: u64, worker: &mut Worker) -> Result<Region> {
+    fn region(&self, region: u64, worker: &mut Worker<'_>) -> Result<Listed> {
         let start = region * REGION;
         let length = (self.source.size() - start).min(REGION) as usize;
+        worker.new.clear();
+        worker.packed.clear();
         let mut content = std::mem::take(&mut worker.content);
-        let done = match &self.base {
-            None => self.whole((start, &mut content[..length]), worker),
-            Some(base) if base.wanting.contains(&base.leaves[region as usize]) => {
-                self.whole((start, &mut content[..length]), worker)
+        let into = &mut content[..length];
+        let before = self.base.as_ref().map(|base| (base, base.regions[region as usize]));
+        let done = match before.filter(|(base, old)| !base.wanting.contains(&old.leaf)) {
+            None => self.whole((region, None), into, worker),
+            Some((Base { changed: None, .. }, old)) => self.whole((region, Some(old)), into, worker),
+            Some((Base { changed: Some(changed), .. }, old)) => {
+                let changed = within(changed, (start, length));
+                if changed.is_empty() { Ok(old) } else { self.changed((region, old.leaf), (&changed, into), worker) }
             }
-            Some(base) => self.changed((region, base), &mut content[..length], worker),
         };
         worker.content = content;
         let done = done?;
@@ -93,62 +96,93 @@ impl Run<'_> {
         Ok(done)
     }
 
-    fn whole(&self, (start, content): (u64, &mut [u8]), worker: &mut Worker) -> Result<Region> {
-        let allocated = self.stages.time(Stage::Source, || self.read(start, content));
-        let allocated = allocated.map_err(|source| disk_error(self.options, source))?;
+    /// A region that is read in full. One that is what the point before has is left as it is stored: its digest says so, and is
+    /// that of the bytes which the leaf was cut from.
+    fn whole(
+        &self,
+        (region, before): (u64, Option<Listed>),
+        content: &mut [u8],
+        worker: &mut Worker<'_>,
+    ) -> Result<Listed> {
+        let start = region * REGION;
+        let allocated = within(self.source.allocated(), (start, content.len()));
+        let data = within(self.source.extents(), (start, content.len()));
+        let read = self.stages.time(Stage::Source, || self.read((start, &data), content));
+        read.map_err(|source| disk_error(self.options, source))?;
         self.stages.time(Stage::Proxy, || {
-            let sum = Some(chaining_value(content, start));
-            Ok(Region { leaf: self.cut(content, &allocated, worker)?, sum })
+            let sum = Some(if data.is_empty() { zero_sum(content.len() as u64) } else { region_sum(content) });
+            let same = before.filter(|old| old.sum == sum);
+            if let Some(old) = same
+                && self.takes(&allocated, (region, old.leaf, content.len()), &mut worker.reader)?
+            {
+                return Ok(old);
+            }
+            let cut = if data.is_empty() {
+                zero_region(content.len(), &allocated)
+            } else {
+                cut_region(content, &allocated, (&self.repository.domain, &self.repository.cutter))
+            };
+            Ok(Listed { leaf: self.keep(content, &cut, worker)?, sum })
         })
     }
 
-    /// A region of which only what changed is read.
-    fn changed(&self, (region, base): (u64, &Base<'_>), content: &mut [u8], worker: &mut Worker) -> Result<Region> {
-        worker.new.clear();
-        worker.packed.clear();
-        let start = region * REGION;
-        let old = base.leaves[region as usize];
-        let changed = within(base.changed, (start, content.len()));
-        if changed.is_empty() {
-            return Ok(Region { leaf: old, sum: None });
+    /// Whether a leaf of the point before says that the region takes the space that it takes now. One that cannot be read any
+    /// more does not.
+    fn takes(
+        &self,
+        allocated: &[Range<usize>],
+        (region, leaf, length): (u64, ChunkId, usize),
+        reader: &mut Reader<'_>,
+    ) -> Result<bool> {
+        match reader.leaf(&leaf, (self.source.size(), region)) {
+            Ok(leaf) => Ok(leaf.allocated(length) == allocated),
+            Err(error) if damage_of(&error).is_some() || matches!(error, Error::NoChunk { .. }) => Ok(false),
+            Err(error) => Err(error),
         }
-        let leaf = Reader::new(self.repository).leaf(&old, (self.source.size(), region))?;
+    }
+
+    /// A region of which only what changed is read.
+    fn changed(
+        &self,
+        (region, old): (u64, ChunkId),
+        (changed, content): (&[Range<usize>], &mut [u8]),
+        worker: &mut Worker<'_>,
+    ) -> Result<Listed> {
+        let start = region * REGION;
+        let leaf = worker.reader.leaf(&old, (self.source.size(), region))?;
         let allocated = within(self.source.allocated(), (start, content.len()));
-        let before = Before { leaf: &leaf, changed: &changed, allocated: &allocated };
+        let before = Before { leaf: &leaf, changed, allocated: &allocated };
         let recut = self.repository.recut(&before, content, &mut |range, into| {
             self.add(0, range.len() as u64);
             self.stages.time(Stage::Source, || self.source.read_at(start + range.start as u64, into))
         });
         let recut = recut.map_err(|source| disk_error(self.options, source))?;
-        self.stages.time(Stage::Proxy, || {
-            self.keep_new(content, &recut.chunks, worker)?;
-            Ok(Region { leaf: self.keep_leaf(&recut.leaf, worker)?, sum: None })
-        })
+        self.stages.time(Stage::Proxy, || Ok(Listed { leaf: self.keep(content, &recut, worker)?, sum: None }))
     }
 
-    /// Reads what may hold data of a region; the rest becomes zeros. Answers what is allocated, in whole blocks.
-    fn read(&self, start: u64, content: &mut [u8]) -> std::io::Result<Vec<Range<usize>>> {
+    /// Reads what may hold data of a region; the rest becomes zeros, unless nothing does.
+    fn read(&self, (start, data): (u64, &[Range<usize>]), content: &mut [u8]) -> std::io::Result<()> {
+        if data.is_empty() {
+            return Ok(());
+        }
         let mut at = 0;
-        for part in within(self.source.extents(), (start, content.len())) {
+        for part in data {
             content[at..part.start].fill(0);
             self.source.read_at(start + part.start as u64, &mut content[part.clone()])?;
             self.add(0, part.len() as u64);
             at = part.end;
         }
         content[at..].fill(0);
-        Ok(within(self.source.allocated(), (start, content.len())))
+        Ok(())
     }
 
-    /// Cuts a region, names its chunks and compresses those that are new. Answers the leaf's id; it is among the new.
-    fn cut(&self, content: &[u8], allocated: &[Range<usize>], worker: &mut Worker) -> Result<ChunkId> {
-        worker.new.clear();
-        worker.packed.clear();
-        let region = cut_region(content, allocated, (&self.repository.domain, &self.repository.cutter));
-        self.keep_new(content, &region.chunks, worker)?;
-        self.keep_leaf(&region.leaf, worker)
+    /// Compresses the chunks of a region that are new. Answers the leaf's id; it is among the new.
+    fn keep(&self, content: &[u8], cut: &CutRegion, worker: &mut Worker<'_>) -> Result<ChunkId> {
+        self.keep_new(content, &cut.chunks, worker)?;
+        self.keep_leaf(&cut.leaf, worker)
     }
 
-    fn keep_leaf(&self, leaf: &Leaf, worker: &mut Worker) -> Result<ChunkId> {
+    fn keep_leaf(&self, leaf: &Leaf, worker: &mut Worker<'_>) -> Result<ChunkId> {
         let record = leaf.encode();
         let id = self.repository.domain.id(RecordKind::Leaf, &record);
         if self.take_new(&[id])?[0] {
@@ -159,7 +193,7 @@ impl Run<'_> {
         Ok(id)
     }
 
-    fn keep_new(&self, content: &[u8], chunks: &[(ChunkId, Range<usize>)], worker: &mut Worker) -> Result<()> {
+    fn keep_new(&self, content: &[u8], chunks: &[(ChunkId, Range<usize>)], worker: &mut Worker<'_>) -> Result<()> {
         let ids: Vec<ChunkId> = chunks.iter().map(|(id, _)| *id).collect();
         let new = self.take_new(&ids)?;
         for ((id, range), _) in chunks.iter().zip(new).filter(|(_, new)| *new) {
@@ -178,7 +212,7 @@ impl Run<'_> {
         Ok(ids.iter().zip(stored).map(|(id, stored)| !stored && taken.insert(*id)).collect())
     }
 
-    fn store(&self, worker: &Worker) -> Result<()> {
+    fn store(&self, worker: &Worker<'_>) -> Result<()> {
         let record = |(id, kind, range, plain): &(ChunkId, RecordKind, Range<usize>, usize)| Packed {
             id: *id,
             kind: *kind,

@@ -6,10 +6,10 @@ use super::Repository;
 use super::points::extent_len;
 use super::records::{Found, Reader};
 use super::stages::{Stage, Stages};
-use super::sums::{chaining_value, join_sums};
 use super::target::{Aligned, Target};
 use crate::{Error, Result};
-use farshore_format::repository::{ChunkId, DiskTree, Extent, PointDisk, REGION, region_len, regions_in};
+use farshore_format::repository::{ChunkId, DiskTree, Extent, Listed, PointDisk, REGION, region_len, regions_in};
+use farshore_format::{join_sums, region_sum, zero_sum};
 use farshore_schemas::ids::Digest;
 use farshore_schemas::units::ByteCount;
 use std::collections::HashMap;
@@ -30,21 +30,24 @@ const TOGETHER: u32 = 4 << 20;
 pub struct Restored {
     /// Bytes of data written.
     pub written: ByteCount,
-    /// BLAKE3 over the whole disk as it was written.
+    /// The checksum of the whole disk as it was written.
     pub checksum: Digest,
 }
 
 struct Run<'a> {
     repository: &'a Repository,
+    disk: &'a PointDisk,
     tree: &'a DiskTree,
-    leaves: &'a [ChunkId],
+    regions: &'a [Listed],
     /// Where to; none to prove only.
     target: Option<&'a Target<'a>>,
     stages: &'a Stages,
     next: AtomicU64,
     failed: AtomicBool,
     written: AtomicU64,
-    sums: Mutex<Vec<(u64, [u8; 32])>>,
+    sums: Mutex<Vec<(u64, Digest)>>,
+    /// Leaves of sound chunks that are not what was read.
+    wrong: Mutex<Vec<ChunkId>>,
     /// Zeros that take space, allocated when all is written.
     zeros: Mutex<Vec<Range<u64>>>,
 }
@@ -64,17 +67,18 @@ impl Repository {
         let failed = |source| Error::Disk { path: path.to_owned(), action: "written", source };
         file.set_len(disk.size.0).map_err(failed)?;
         let target = Target::new(file, path);
-        let restored = self.read_disk(disk, Some(&target), (threads, stages))?;
+        let restored = self.read_disk(disk, Some(&target), (threads, stages, &mut Vec::new()))?;
         stages.time(Stage::Target, || file.sync_all()).map_err(failed)?;
         Ok(restored)
     }
 
-    /// Reads a whole disk, with or without writing it anywhere, and proves every record and the whole.
+    /// Reads a whole disk, with or without writing it anywhere, and proves every record, every region and the whole. A leaf
+    /// whose chunks are sound but not what was read is added to `wrong`.
     pub(super) fn read_disk(
         &self,
         disk: &PointDisk,
         target: Option<&Target<'_>>,
-        (threads, stages): (NonZeroUsize, &Stages),
+        (threads, stages, wrong): (NonZeroUsize, &Stages, &mut Vec<ChunkId>),
     ) -> Result<Restored> {
         let mut reader = Reader::new(self);
         let tree = reader.disk(&disk.record())?;
@@ -82,27 +86,30 @@ impl Repository {
             let why = format!("disk {}: its record is of another state of it than the point", disk.name);
             return Err(self.io.damage(&self.root, why));
         }
-        let leaves = reader.leaves(&tree)?;
+        let regions = reader.regions(&tree)?;
         drop(reader);
         let run = Run {
             repository: self,
+            disk,
             tree: &tree,
-            leaves: &leaves,
+            regions: &regions,
             target,
             stages,
             next: AtomicU64::new(0),
             failed: AtomicBool::new(false),
             written: AtomicU64::new(0),
             sums: Mutex::default(),
+            wrong: Mutex::default(),
             zeros: Mutex::default(),
         };
-        let regions = regions_in(tree.size);
-        let threads = threads.get().min(usize::try_from(regions).unwrap_or(usize::MAX)).max(1);
-        std::thread::scope(|scope| {
-            let workers: Vec<_> = (0..threads).map(|_| scope.spawn(|| run.work(regions))).collect();
+        let threads = threads.get().min(regions.len()).max(1);
+        let ended = std::thread::scope(|scope| {
+            let workers: Vec<_> = (0..threads).map(|_| scope.spawn(|| run.work(regions_in(tree.size)))).collect();
             let ended = workers.into_iter().map(|worker| worker.join().expect("a worker does not panic"));
             ended.collect::<Vec<Result<()>>>().into_iter().collect::<Result<()>>()
-        })?;
+        });
+        wrong.append(&mut run.wrong.lock().unwrap_or_else(PoisonError::into_inner));
+        ended?;
         if let Some(target) = target {
             let mut zeros = std::mem::take(&mut *run.zeros.lock().unwrap_or_else(PoisonError::into_inner));
             zeros.sort_by_key(|range| range.start);
@@ -111,12 +118,7 @@ impl Repository {
         }
         let mut sums = run.sums.into_inner().unwrap_or_else(PoisonError::into_inner);
         sums.sort_by_key(|(region, _)| *region);
-        let sums: Vec<[u8; 32]> = sums.into_iter().map(|(_, sum)| sum).collect();
-        let checksum = match (join_sums(&sums), sums.first()) {
-            (Some(joined), _) => joined,
-            (None, Some(only)) => Digest(*only),
-            (None, None) => farshore_format::checksum(&[]),
-        };
+        let checksum = join_sums(sums.iter().map(|(_, sum)| sum));
         if disk.checksum.is_some_and(|wanted| wanted != checksum) {
             let why = format!("disk {}: its chunks are sound but are not the disk that was read", disk.name);
             return Err(self.io.damage(&self.root, why));
@@ -143,14 +145,21 @@ impl Run<'_> {
         let start = region * REGION;
         let length = region_len(self.tree.size, region).unwrap_or(0) as usize;
         let content = &mut content[..length];
-        let leaf = reader.leaf(&self.leaves[region as usize], (self.tree.size, region))?;
-        self.stages.time(Stage::Source, || fill(reader, &leaf.extents, (content, self.tree.size - start)))?;
-        self.stages.time(Stage::Proxy, || {
-            // A disk of one region has no tree above it.
-            let sum =
-                if self.leaves.len() == 1 { blake3::hash(content).into() } else { chaining_value(content, start) };
-            self.sums.lock().unwrap_or_else(PoisonError::into_inner).push((region, sum));
-        });
+        let listed = self.regions[region as usize];
+        let leaf = reader.leaf(&listed.leaf, (self.tree.size, region))?;
+        let sum = if leaf.extents.iter().any(|extent| matches!(extent, Extent::Data { .. })) {
+            self.stages.time(Stage::Source, || fill(reader, &leaf.extents, (content, self.tree.size - start)))?;
+            self.stages.time(Stage::Proxy, || region_sum(content))
+        } else {
+            zero_sum(length as u64)
+        };
+        if listed.sum.is_some_and(|wanted| wanted != sum) {
+            self.wrong.lock().unwrap_or_else(PoisonError::into_inner).push(listed.leaf);
+            let why =
+                format!("disk {}: the chunks of region {region} are sound but are not what was read", self.disk.name);
+            return Err(self.repository.io.damage(&self.repository.root, why));
+        }
+        self.sums.lock().unwrap_or_else(PoisonError::into_inner).push((region, sum));
         let Some(target) = self.target else { return Ok(()) };
         self.stages
             .time(Stage::Target, || self.write(target, (start, &leaf.extents), content))

@@ -23,6 +23,8 @@ mod repository_mend;
 #[cfg(test)]
 mod repository_python;
 #[cfg(test)]
+mod repository_regions;
+#[cfg(test)]
 mod repository_remote;
 #[cfg(test)]
 mod sparse;

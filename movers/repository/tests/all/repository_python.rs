@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 const BLOCK: u64 = 4096;
-const REGION: u64 = 4096 * BLOCK;
+const SPAN: u64 = 4096 * BLOCK;
 
 /// The Python that has the reader's packages: `ops/test.sh` makes it.
 fn python() -> PathBuf {
@@ -40,12 +40,12 @@ fn the_python_reader_restores_every_point_from_the_folder_and_the_passphrase() {
         let given = passphrase.map(|_| at("passphrase"));
         let repository = create(&at("r"), passphrase);
         // Day 1: noise, text, zeros that take space, holes, a short last block.
-        File::create(at("day1")).unwrap().set_len(2 * REGION + 1000).unwrap();
+        File::create(at("day1")).unwrap().set_len(2 * SPAN + 1000).unwrap();
         for (start, seed) in [(3, 1), (500, 2), (4000, 3), (8190, 5)] {
             lay(&at("day1"), start, &content(seed, 150 * BLOCK as usize));
         }
         lay(&at("day1"), 1000, &vec![0; 64 * BLOCK as usize]);
-        File::options().write(true).open(at("day1")).unwrap().set_len(2 * REGION + 1000).unwrap();
+        File::options().write(true).open(at("day1")).unwrap().set_len(2 * SPAN + 1000).unwrap();
         let first = back_up(&repository, "day1", &at("day1"));
         // Day 2: what changed, by ranges.
         std::fs::copy(at("day1"), at("day2")).unwrap();
@@ -54,16 +54,20 @@ fn the_python_reader_restores_every_point_from_the_folder_and_the_passphrase() {
         lay(&at("day2"), 2000, &content(8, 3 * BLOCK as usize));
         let ranges = [40 * BLOCK..70 * BLOCK, 560 * BLOCK..565 * BLOCK, 2000 * BLOCK..2003 * BLOCK];
         let session = repository.write_session();
-        let changed = Changes { disk: &first.disks[0], ranges: &ranges };
+        let changed = Changes { disk: &first.disks[0], ranges: Some(&ranges) };
         let second = read_in(&session, &at("day2"), Some(changed));
         assert_eq!(second.checksum, None);
         repository.commit_point(&manifest("day2", &second)).unwrap();
-        // Day 3: in full, with the other compression.
+        // Day 3: in full, with the other compression; most regions are as they were, some have no digest.
         let options = BackupOptions { compression: Compression::Fast, threads: threads(), path: at("day3") };
         std::fs::copy(at("day2"), at("day3")).unwrap();
         lay(&at("day3"), 6000, &content(12, 90 * BLOCK as usize));
         let source = RawSource::open(&at("day3")).unwrap();
-        let third = repository.backup_disk(&disk_name(), (&source, &options, None), &Stages::default()).unwrap();
+        let disk = manifest("day2", &second).disks.remove(0);
+        let follows = Changes { disk: &disk, ranges: None };
+        let third =
+            repository.backup_disk(&disk_name(), (&source, &options, Some(follows)), &Stages::default()).unwrap();
+        assert_eq!(third.checksum, Some(farshore_format::checksum(&std::fs::read(at("day3")).unwrap())));
         repository.commit_point(&manifest("day3", &third)).unwrap();
         drop(session);
         // The first day goes; what the others need of its pack is written anew.

@@ -39,8 +39,11 @@ struct Outcome {
     threads: NonZeroUsize,
 }
 
-/// A disk of the point before, and what may have changed of it since.
-type Base = (PointDisk, Vec<Range<u64>>);
+/// The disks of the point before, and what may have changed since where that is known.
+struct Base {
+    disks: Vec<PointDisk>,
+    ranges: Option<Vec<Range<u64>>>,
+}
 
 /// Counts what is read.
 struct Counted<'a> {
@@ -81,11 +84,12 @@ pub(super) fn run(args: &RepoBackupArgs, output: Output, quiet: bool) -> Result<
     let point = point_name(&repository, args, taken)?;
     let base = base(&repository, args, &images)?;
     let (session, stages, threads) = (repository.write_session(), Stages::default(), threads(args.threads));
-    let ranges = base.as_ref().map(|(_, ranges)| ranges.as_slice());
+    let ranges = base.as_ref().and_then(|base| base.ranges.as_deref());
     let bar = bar(to_read(&images, ranges), quiet);
     let disks = read_all(&images, &mut |image| {
         bar.set_message(image.name.to_string());
-        let changes = base.as_ref().map(|(disk, ranges)| Changes { disk, ranges });
+        let disk = base.as_ref().and_then(|base| base.disks.iter().find(|disk| disk.name == image.name));
+        let changes = disk.map(|disk| Changes { disk, ranges });
         read_in(&session, (image, changes), (threads, &stages), &bar)
     })?;
     bar.finish_and_clear();
@@ -170,19 +174,41 @@ fn point_name(repository: &Repository, args: &RepoBackupArgs, taken: Timestamp) 
     Err(Failure::defect(&"every name is taken"))
 }
 
-/// The disk of the point before and what changed since, when only that is read.
+/// The point that this one follows: the one that was named, with what changed since, or else the VM's newest, to tell by its
+/// digests what has not changed.
 fn base(repository: &Repository, args: &RepoBackupArgs, images: &[Image]) -> Result<Option<Base>, Failure> {
-    let (Some(file), Some(base), [image]) = (&args.changed, &args.base, images) else { return Ok(None) };
+    let owner = owner(&args.vm)?;
+    let (Some(file), Some(base), [image]) = (&args.changed, &args.base, images) else {
+        return newest(repository, &owner);
+    };
     let base = PointId(base.clone());
     let point = repository.point(&base).map_err(failed)?;
     let point = point.ok_or_else(|| failed(Error::NoPoint { store: Store::Repository, point: base.clone() }))?;
-    if point.vm != owner(&args.vm)? {
+    if point.vm != owner {
         let text = format!("point {base} is of VM {}, not of {}", point.vm.vm, args.vm);
         return Err(Failure::new("FS-REPO-BASE", text, "name a point of the same VM").with(Exit::Refused));
     }
-    let disk = point.disks.into_iter().find(|disk| disk.name == image.name);
-    let disk = disk.ok_or_else(|| failed(Error::NoDisk { point: base, disk: image.name.clone() }))?;
-    Ok(Some((disk, changed::read(file, image.source.size())?)))
+    if point.disks.iter().all(|disk| disk.name != image.name) {
+        return Err(failed(Error::NoDisk { point: base, disk: image.name.clone() }));
+    }
+    Ok(Some(Base { disks: point.disks, ranges: Some(changed::read(file, image.source.size())?) }))
+}
+
+/// The newest point of a VM that can be read: without one a backup only takes longer.
+fn newest(repository: &Repository, owner: &VmRef) -> Result<Option<Base>, Failure> {
+    let mut newest: Option<PointManifest> = None;
+    for name in repository.point_names().map_err(failed)? {
+        match repository.point(&name) {
+            Ok(Some(point)) if point.vm == *owner => {
+                if newest.as_ref().is_none_or(|newest| newest.taken <= point.taken) {
+                    newest = Some(point);
+                }
+            }
+            Ok(Some(_) | None) => {}
+            Err(error) => tracing::warn!(point = %name, %error, "a point cannot be read"),
+        }
+    }
+    Ok(newest.map(|point| Base { disks: point.disks, ranges: None }))
 }
 
 fn to_read(images: &[Image], changed: Option<&[Range<u64>]>) -> u64 {
