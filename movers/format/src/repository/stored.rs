@@ -2,6 +2,7 @@
 //! stands in the pack's directory and is known before it is unpacked, so that nothing longer is ever made.
 
 use super::cut::MAX_CHUNK;
+use zstd::zstd_safe::CParameter;
 
 /// How hard to compress; a class, so that levels can change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -10,7 +11,7 @@ pub enum Compression {
     None,
     /// lz4.
     Fast,
-    /// zstd level 1.
+    /// zstd level 1, that looks for matches of seven bytes and more.
     #[default]
     Balanced,
     /// zstd level 9.
@@ -43,6 +44,8 @@ pub enum StoredError {
 pub struct Packer {
     class: Compression,
     zstd: zstd::bulk::Compressor<'static>,
+    /// What is compressed before it is known whether it shrinks.
+    scratch: Vec<u8>,
 }
 
 impl std::fmt::Debug for Packer {
@@ -58,32 +61,42 @@ impl Packer {
             Compression::None | Compression::Fast | Compression::Balanced => 1,
             Compression::High => 9,
         };
-        Packer { class, zstd: zstd::bulk::Compressor::new(level).expect("these levels are zstd's own") }
+        let mut zstd = zstd::bulk::Compressor::new(level).expect("these levels are zstd's own");
+        if class == Compression::Balanced {
+            // Measured (0007): an eighth faster than what level 1 is for chunks of this size, for one part in a hundred more.
+            let parameters = [CParameter::MinMatch(7), CParameter::HashLog(13)];
+            for parameter in parameters {
+                zstd.set_parameter(parameter).expect("these values are within zstd's bounds");
+            }
+        }
+        Packer { class, zstd, scratch: Vec::new() }
     }
 
     /// Appends the stored form of `content` to `out`.
     pub fn pack(&mut self, content: &[u8], out: &mut Vec<u8>) {
-        let from = out.len();
-        if self.class != Compression::None && worth_it(content) {
-            let room = zstd::zstd_safe::compress_bound(content.len())
-                .max(lz4_flex::block::get_maximum_output_size(content.len()));
-            out.resize(from + 1 + room, 0);
-            let (how, length) = match self.class {
-                Compression::Fast => (LZ4, lz4_flex::block::compress_into(content, &mut out[from + 1..]).ok()),
-                Compression::None | Compression::Balanced | Compression::High => {
-                    (ZSTD, self.zstd.compress_to_buffer(content, &mut out[from + 1..]).ok())
-                }
-            };
-            // What does not shrink by a thirty-second is not worth unpacking again.
-            if let Some(length) = length.filter(|length| *length < content.len() - content.len() / 32) {
-                out[from] = how;
-                out.truncate(from + 1 + length);
-                return;
+        let how = if self.class != Compression::None && worth_it(content) { self.shrink(content) } else { None };
+        out.push(how.unwrap_or(PLAIN));
+        out.extend_from_slice(if how.is_some() { &self.scratch } else { content });
+    }
+
+    /// Compresses into the scratch. Answers how, if it was worth it.
+    fn shrink(&mut self, content: &[u8]) -> Option<u8> {
+        self.scratch.clear();
+        let how = match self.class {
+            Compression::Fast => {
+                self.scratch.resize(lz4_flex::block::get_maximum_output_size(content.len()), 0);
+                let length = lz4_flex::block::compress_into(content, &mut self.scratch).ok()?;
+                self.scratch.truncate(length);
+                LZ4
             }
-            out.truncate(from);
-        }
-        out.push(PLAIN);
-        out.extend_from_slice(content);
+            Compression::None | Compression::Balanced | Compression::High => {
+                self.scratch.reserve(zstd::zstd_safe::compress_bound(content.len()));
+                self.zstd.compress_to_buffer(content, &mut self.scratch).ok()?;
+                ZSTD
+            }
+        };
+        // What does not shrink by a thirty-second is not worth unpacking again.
+        (self.scratch.len() < content.len() - content.len() / 32).then_some(how)
     }
 }
 
