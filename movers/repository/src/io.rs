@@ -1,6 +1,7 @@
 //! The few ways in which the stores change files, in one place, so that tests can stop, fill or break the disk before any
 //! of them, and so that a failed sync is never passed over.
 
+use crate::direct::Direct;
 use crate::{Error, Result, Store, allocation, sparse};
 use farshore_format::Allocation;
 use std::fs::{File, OpenOptions};
@@ -102,6 +103,17 @@ impl Io {
 
     pub(crate) fn write_at(&self, file: &File, path: &Path, bytes: &[u8], offset: u64) -> Result<()> {
         self.change("write", Op::Write(path), path, || file.write_all_at(bytes, offset))
+    }
+
+    /// As [`Io::write_at`], past the page cache where that can be.
+    pub(crate) fn write_direct(
+        &self,
+        (file, direct): (&File, &Direct),
+        path: &Path,
+        bytes: &[u8],
+        offset: u64,
+    ) -> Result<()> {
+        self.change("write", Op::Write(path), path, || direct.write(file, bytes, offset))
     }
 
     /// Makes `[offset, offset + length)` a hole; zeros are written where the file system knows no holes.

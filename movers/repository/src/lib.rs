@@ -9,6 +9,7 @@
 
 mod advice;
 pub mod allocation;
+mod direct;
 mod error;
 mod io;
 mod replica;

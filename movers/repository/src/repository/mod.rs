@@ -37,7 +37,6 @@ mod slots;
 mod source;
 mod stages;
 mod syncer;
-mod target;
 mod verify;
 
 pub use backup::{BackedUp, BackupOptions, Changes};

@@ -1,19 +1,23 @@
-//! Writing packs. Records are appended to one open pack; a pack that is full is finished and handed to the syncer.
+//! Writing packs. Records are appended to one open pack, in memory; what is gathered of it is handed to a thread that writes,
+//! and a pack that is full is finished there.
 
 use super::{Repository, random_id};
 use crate::Result;
+use crate::direct::{ALIGN, Direct, to_aligned};
 use farshore_format::repository::{
     ChunkId, DirectoryEntry, FileId, PackHeader, Place, RecordKind, SealKey, encode_directory,
 };
 use std::fs::File;
 use std::path::{Path, PathBuf};
-use std::sync::{MutexGuard, PoisonError};
+use std::sync::{Arc, MutexGuard, PoisonError};
 
 /// A pack is finished when it has this many bytes: small enough to be synced while the next one fills, and large enough
 /// that a TiB is some ten thousand files.
 const FULL: u64 = 32 << 20;
 /// Bytes gathered before they are written.
 const GATHER: usize = 1 << 20;
+/// Room of a buffer: for what is gathered, a record more, and to be aligned.
+const ROOM: usize = GATHER + (GATHER >> 1) + ALIGN;
 
 /// Where a pack lies.
 pub(super) fn pack_path(root: &Path, id: &FileId) -> PathBuf {
@@ -27,25 +31,52 @@ pub(super) struct Open(Option<Filling>);
 
 #[derive(Debug)]
 struct Filling {
-    id: FileId,
     /// Its number in the index's table.
     pack: u32,
     key: SealKey,
-    file: File,
-    temporary: PathBuf,
-    /// Bytes handed to the file.
+    file: Arc<PackFile>,
+    /// Bytes handed over to be written.
     written: u64,
     /// Bytes gathered behind them.
-    buffer: Vec<u8>,
+    gathered: Gathered,
     entries: Vec<DirectoryEntry>,
 }
 
-/// A whole pack, not yet durable.
+/// A pack's file, not yet durable.
 #[derive(Debug)]
-pub(super) struct Finished {
+pub(super) struct PackFile {
     pub(super) id: FileId,
     pub(super) file: File,
+    pub(super) direct: Direct,
     pub(super) temporary: PathBuf,
+}
+
+/// Bytes that begin at an aligned place in memory.
+#[derive(Debug)]
+pub(super) struct Gathered {
+    memory: Vec<u8>,
+    /// Bytes at its beginning that are left out.
+    skip: usize,
+}
+
+impl Gathered {
+    /// None yet, in memory that was used before, if there is any.
+    pub(super) fn new(used: Option<Vec<u8>>) -> Gathered {
+        let mut memory = used.unwrap_or_else(|| Vec::with_capacity(ROOM));
+        memory.clear();
+        let skip = to_aligned(&memory);
+        memory.resize(skip, 0);
+        Gathered { memory, skip }
+    }
+
+    pub(super) fn bytes(&self) -> &[u8] {
+        &self.memory[self.skip..]
+    }
+
+    /// The memory, to be used again; none when it has grown.
+    pub(super) fn memory(self) -> Option<Vec<u8>> {
+        Some(self.memory).filter(|memory| memory.capacity() < 2 * ROOM)
+    }
 }
 
 /// A record ready to be sealed.
@@ -73,6 +104,10 @@ impl Repository {
     /// [`Repository::flush`] has returned.
     pub(super) fn append(&self, records: &[Packed<'_>]) -> Result<u64> {
         self.io.usable()?;
+        if self.syncer.in_trouble() {
+            // The disk may be full: there is no use in going on until it is told.
+            self.flush()?;
+        }
         let mut open = self.open_pack();
         let mut places = Vec::with_capacity(records.len());
         let mut added = 0;
@@ -90,17 +125,14 @@ impl Repository {
             }
             added += u64::from(place.stored);
             places.push((record.id, place));
-            let appended = self.write_out(filling);
-            if appended.is_err() {
-                // Half a record may be there now: what is in this pack is lost, and is not found in the index.
-                self.abandon(&mut open);
-                return appended.map(|()| 0);
+            if filling.gathered.bytes().len() >= GATHER {
+                self.hand_over(filling);
             }
             if filling.length() >= FULL {
                 // Before the pack is whole, so that a segment never holds a part of one.
                 self.index_mut().note(&places);
                 places.clear();
-                self.finish(&mut open)?;
+                self.finish(&mut open);
                 self.settle_index(false)?;
             }
         }
@@ -115,43 +147,32 @@ impl Repository {
         let temporary = self.root.join("packs").join(format!(".{id}.new"));
         let file = self.io.make_file(&temporary)?;
         let header = PackHeader { id, suite: self.sealing.suite };
-        let mut buffer = Vec::with_capacity(GATHER + (GATHER >> 2));
-        buffer.extend_from_slice(&header.encode());
+        let mut gathered = Gathered::new(self.syncer.used_memory());
+        gathered.memory.extend_from_slice(&header.encode());
         let pack = self.index_mut().begin_pack(id);
         self.pinned().vetted.insert(pack);
-        Ok(Filling { id, pack, key, file, temporary, written: 0, buffer, entries: Vec::new() })
+        let file = Arc::new(PackFile { id, direct: Direct::of(&file), file, temporary });
+        Ok(Filling { pack, key, file, written: 0, gathered, entries: Vec::new() })
     }
 
-    fn write_out(&self, filling: &mut Filling) -> Result<()> {
-        if filling.buffer.len() < GATHER {
-            return Ok(());
-        }
-        self.io.write_at(&filling.file, &filling.temporary, &filling.buffer, filling.written)?;
-        filling.written += filling.buffer.len() as u64;
-        filling.buffer.clear();
-        Ok(())
+    /// Has what was gathered written, but for what does not fill a block.
+    fn hand_over(&self, filling: &mut Filling) {
+        let mut rest = Gathered::new(self.syncer.used_memory());
+        let whole = filling.gathered.bytes().len() / ALIGN * ALIGN;
+        rest.memory.extend_from_slice(&filling.gathered.bytes()[whole..]);
+        let mut full = std::mem::replace(&mut filling.gathered, rest);
+        full.memory.truncate(full.skip + whole);
+        self.syncer.write(&filling.file, full, filling.written);
+        filling.written += whole as u64;
     }
 
-    fn abandon(&self, open: &mut Open) {
-        if let Some(filling) = open.0.take() {
-            self.index_mut().drop_pack(filling.pack);
-            // What is left of it would only take space from a disk that may be full; opening the repository deletes it too.
-            let _ = std::fs::remove_file(&filling.temporary);
-        }
-    }
-
-    fn finish(&self, open: &mut Open) -> Result<()> {
-        let Some(filling) = &mut open.0 else { return Ok(()) };
+    fn finish(&self, open: &mut Open) {
+        let Some(mut filling) = open.0.take() else { return };
         let directory = encode_directory(&filling.key, &filling.entries, filling.length());
-        filling.buffer.extend_from_slice(&directory);
-        if let Err(error) = self.io.write_at(&filling.file, &filling.temporary, &filling.buffer, filling.written) {
-            self.abandon(open);
-            return Err(error);
-        }
-        let Some(Filling { id, pack, file, temporary, .. }) = open.0.take() else { return Ok(()) };
-        self.index_mut().end_pack(pack);
-        self.syncer.finish(Finished { id, file, temporary });
-        Ok(())
+        filling.gathered.memory.extend_from_slice(&directory);
+        self.index_mut().end_pack(filling.pack);
+        self.syncer.write(&filling.file, filling.gathered, filling.written);
+        self.syncer.finish(filling.file);
     }
 
     /// Makes everything appended so far durable.
@@ -160,9 +181,8 @@ impl Repository {
     /// [`crate::Error::Full`], [`crate::Error::Sync`]: then nothing that was appended since the last flush may be named by a point.
     pub fn flush(&self) -> Result<()> {
         let mut open = self.open_pack();
-        let finished = self.finish(&mut open);
-        let flushed = self.syncer.flush();
-        let outcome = finished.and(flushed);
+        self.finish(&mut open);
+        let outcome = self.syncer.flush();
         if outcome.is_err() {
             // Which packs are there is known to the folder alone, and no pack is on its way there while this holds the lock.
             self.reload_packs(true)?;
@@ -185,16 +205,17 @@ impl Repository {
 
 impl Filling {
     fn length(&self) -> u64 {
-        self.written + self.buffer.len() as u64
+        self.written + self.gathered.bytes().len() as u64
     }
 
     fn add(&mut self, record: &Packed<'_>) -> Place {
         let offset = self.length() as u32;
         let number = self.entries.len() as u32;
-        let from = self.buffer.len();
-        self.buffer.extend_from_slice(record.bytes);
-        self.key.seal((record.kind as u8, number), &mut self.buffer, from);
-        let stored = (self.buffer.len() - from) as u32;
+        let memory = &mut self.gathered.memory;
+        let from = memory.len();
+        memory.extend_from_slice(record.bytes);
+        self.key.seal((record.kind as u8, number), memory, from);
+        let stored = (memory.len() - from) as u32;
         let plain = record.plain as u32;
         self.entries.push(DirectoryEntry { id: record.id, kind: record.kind, plain, stored });
         Place { pack: self.pack, number, offset, stored, plain: plain_word(record.kind, record.plain) }

@@ -6,7 +6,7 @@ use super::Repository;
 use super::points::extent_len;
 use super::records::{Found, Reader};
 use super::stages::{Stage, Stages};
-use super::target::{Aligned, Target};
+use crate::direct::{Aligned, Direct};
 use crate::{Error, Result};
 use farshore_format::repository::{ChunkId, DiskTree, Extent, Listed, PointDisk, REGION, region_len, regions_in};
 use farshore_format::{join_sums, region_sum, zero_sum};
@@ -32,6 +32,13 @@ pub struct Restored {
     pub written: ByteCount,
     /// The checksum of the whole disk as it was written.
     pub checksum: Digest,
+}
+
+/// An image that is being written.
+pub(super) struct Target<'a> {
+    file: &'a File,
+    path: &'a Path,
+    direct: Direct,
 }
 
 struct Run<'a> {
@@ -66,7 +73,7 @@ impl Repository {
     ) -> Result<Restored> {
         let failed = |source| Error::Disk { path: path.to_owned(), action: "written", source };
         file.set_len(disk.size.0).map_err(failed)?;
-        let target = Target::new(file, path);
+        let target = Target { file, path, direct: Direct::of(file) };
         let restored = self.read_disk(disk, Some(&target), (threads, stages, &mut Vec::new()))?;
         stages.time(Stage::Target, || file.sync_all()).map_err(failed)?;
         Ok(restored)
@@ -113,7 +120,7 @@ impl Repository {
         if let Some(target) = target {
             let mut zeros = std::mem::take(&mut *run.zeros.lock().unwrap_or_else(PoisonError::into_inner));
             zeros.sort_by_key(|range| range.start);
-            crate::allocation::allocate(target.file(), &farshore_format::Allocation::of_ranges(zeros))
+            crate::allocation::allocate(target.file, &farshore_format::Allocation::of_ranges(zeros))
                 .map_err(|source| Error::Disk { path: target.path.to_owned(), action: "written", source })?;
         }
         let mut sums = run.sums.into_inner().unwrap_or_else(PoisonError::into_inner);
@@ -191,7 +198,7 @@ impl Run<'_> {
 
     fn write_run(&self, target: &Target<'_>, start: u64, (bytes, at): (&[u8], usize)) -> std::io::Result<()> {
         self.written.fetch_add(bytes.len() as u64, Ordering::Relaxed);
-        if bytes.is_empty() { Ok(()) } else { target.write(bytes, start + at as u64) }
+        if bytes.is_empty() { Ok(()) } else { target.direct.write(target.file, bytes, start + at as u64) }
     }
 }
 
