@@ -36,6 +36,8 @@ pub(crate) struct LiveAgent {
     /// The highest epochs, as the last moment's check knows them.
     pub(crate) fences: BTreeMap<VmRef, Epoch>,
     tick_at: Option<i64>,
+    /// When this process began.
+    began: i64,
 }
 
 impl Agent {
@@ -91,6 +93,7 @@ impl Sim {
             running: BTreeMap::new(),
             fences: BTreeMap::new(),
             tick_at: None,
+            began: now.0,
         });
         self.agent_does(agent, actions);
     }
@@ -113,10 +116,17 @@ impl Sim {
         }
     }
 
+    /// An agent's monotonic time, in ms: it begins anew with every process.
+    pub(crate) fn uptime(&self, agent: usize) -> u64 {
+        let began = self.agents[agent].live.as_ref().map(|live| live.began);
+        began.map_or(0, |began| u64::try_from(self.schedule.now() - began).unwrap_or(0))
+    }
+
     /// An agent loses power; its guests go on.
     pub(crate) fn crash_agent(&mut self, agent: usize, back_after: Option<u64>) {
         let now = self.schedule.now();
         let torn = self.choices.below(Draw::Disk, 2) == 1;
+        let uptime = self.uptime(agent);
         let process = &mut self.agents[agent];
         if process.live.take().is_none() {
             return;
@@ -127,7 +137,7 @@ impl Sim {
         if AGENTS[agent].1 == "mover-v"
             && let Some(folder) = self.world.repositories.get_mut(&layout::vault())
         {
-            folder.power_cut();
+            folder.power_cut(uptime);
         }
         if let Some(wait) = back_after {
             self.schedule.after(wait, Event::AgentStarts { agent, life: process.life });

@@ -13,7 +13,7 @@ use farshore_schemas::messages::job::{JobSpec, Retry, Schedule, Work};
 use farshore_schemas::messages::mover::{MoverSpec, Role};
 use farshore_schemas::messages::plan::{Action, PlanSpec, Step};
 use farshore_schemas::messages::replica::{PointChoice, Rest};
-use farshore_schemas::messages::repository::RepositorySpec;
+use farshore_schemas::messages::repository::{RepositorySpec, TRASH_HOLD};
 use farshore_schemas::messages::site::SiteSpec;
 use farshore_schemas::messages::{self, Message, SessionResult};
 use farshore_schemas::units::{Millis, Timestamp};
@@ -60,7 +60,10 @@ fn definitions(sim: &mut Sim) -> Vec<(&'static str, Address, Message)> {
         let define = Message::Host(messages::host::Command::Define(spec));
         all.push(("define a host", at(site, Kind::Host, name), define));
     }
-    let spec = RepositorySpec { mover: layout::name("mover-v"), path: "/vault".to_owned(), passphrase_file: None };
+    let holds = [Millis(0), Millis::from_mins(5), Millis::from_mins(60), TRASH_HOLD];
+    let trash_hold = holds[keep as usize % holds.len()];
+    let spec =
+        RepositorySpec { mover: layout::name("mover-v"), path: "/vault".to_owned(), passphrase_file: None, trash_hold };
     let define = Message::Repository(messages::repository::Command::Define(spec));
     all.push(("define the repository", at(HQ, Kind::Repository, "vault"), define));
     let backup = Work::Backup { host: layout::name("host-a"), vms: Vec::new(), repository: layout::name("vault") };

@@ -7,6 +7,7 @@ use crate::faults::Fault;
 use crate::layout;
 use crate::sim::{Event, Sim};
 use crate::world::content::Content;
+use crate::world::repository::StepNow;
 use crate::world::{Place, failed};
 use farshore_schemas::ids::{Digest, Name, TaskId, VmRef};
 use farshore_schemas::messages::agent::{Endpoint, Order, Outcome, TaskSpec};
@@ -185,8 +186,13 @@ impl Sim {
             TaskSpec::CommitPoint { repository, point, vm, taken, disks } => {
                 self.world.commit_point(&place(repository), (point, vm), (*taken, disks), blind)
             }
-            TaskSpec::PrunePoints { repository, points, position } => {
-                self.world.prune(&place(repository), points, *position)
+            TaskSpec::PrunePoints { repository, points, mark, position, step } => {
+                let when = StepNow { mark: *mark, position: *position, uptime: self.uptime(agent), now: self.now().0 };
+                let outcomes = self.world.prune(&place(repository), points, (*step, when));
+                for wrong in std::mem::take(&mut self.world.wrongs) {
+                    self.checks.violate("P6", wrong);
+                }
+                outcomes
             }
             TaskSpec::KeepLog { least, .. } => {
                 let (lineage, hash) = (order.task.lineage, Digest::default());

@@ -22,7 +22,7 @@ pub(crate) fn as_failure(refusal: &Refusal) -> Failure {
 /// Why an outcome is not what was ordered, when it is a failure.
 pub(crate) fn failure_of(outcome: &Outcome) -> Option<Failure> {
     match outcome {
-        Outcome::Failed(failure) => Some(failure.clone()),
+        Outcome::Failed(failure) | Outcome::TooEarly { failure, .. } => Some(failure.clone()),
         Outcome::Cancelled => Some(Failure {
             code: "FS-TASK-CANCELLED".to_owned(),
             message: "the task was cancelled before it was done".to_owned(),

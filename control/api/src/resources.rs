@@ -233,7 +233,7 @@ struct StepYaml {
 }
 
 /// A span of time as people write it: `90s`, `15m`, `4h`.
-struct Span(Millis);
+pub(crate) struct Span(pub(crate) Millis);
 
 impl<'de> Deserialize<'de> for Span {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {

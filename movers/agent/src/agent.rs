@@ -230,6 +230,7 @@ impl Parts {
             tables: Mutex::new(Tables { receiving, ..Tables::default() }),
             open_repositories: Mutex::default(),
             open_replicas: Mutex::default(),
+            began: std::time::Instant::now(),
         });
         let threads = |source| AgentError::Folder { path: home.to_owned(), source };
         let slots = Pool::new("task", config.slots).map_err(threads)?;

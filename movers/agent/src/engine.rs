@@ -26,6 +26,8 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 const TOGETHER: usize = 64;
 /// How often it is looked for receiving tasks whose sender never came.
 const SWEEP_EVERY: Duration = Duration::from_secs(1);
+/// How often it is kept how long trash has lain in repositories: what a restart can cost of that.
+const COUNT_TRASH_EVERY: Duration = Duration::from_secs(600);
 
 /// What comes to the engine.
 pub(crate) enum Input {
@@ -84,7 +86,7 @@ impl Engine {
     }
 
     fn drive(&mut self) -> Result<(), AgentError> {
-        let mut swept = Instant::now();
+        let (mut swept, mut counted) = (Instant::now(), Instant::now());
         loop {
             let mut actions = Vec::new();
             match self.inputs.recv_timeout(self.patience()) {
@@ -105,6 +107,11 @@ impl Engine {
             if swept.elapsed() >= SWEEP_EVERY {
                 swept = Instant::now();
                 sweep(&self.shared, swept);
+            }
+            if counted.elapsed() >= COUNT_TRASH_EVERY {
+                counted = Instant::now();
+                let shared = self.shared.clone();
+                self.quick.push(Box::new(move || shared.count_trash()));
             }
             if self.log.rewrite_due() {
                 let snapshot = self.table.snapshot(now());

@@ -8,7 +8,7 @@ use crate::tls::Secrets;
 use farshore_bus::Bus;
 use farshore_hosts::{FolderHost, OWN_PREFIX};
 use farshore_repository::ReplicaStore;
-use farshore_repository::{Owner, Repository, Unlock};
+use farshore_repository::{Monotonic, Owner, Repository, Unlock};
 use farshore_schemas::ids::{Digest, Lineage, Name, SiteName, TaskId, VmName, VmRef};
 use farshore_schemas::messages::Epoch;
 use farshore_schemas::messages::agent::{Failure, Order, Outcome};
@@ -102,11 +102,33 @@ pub(crate) struct Shared {
     pub(crate) tables: Mutex<Tables>,
     pub(crate) open_repositories: Mutex<BTreeMap<Name, Arc<Repository>>>,
     pub(crate) open_replicas: Mutex<BTreeMap<PathBuf, Arc<ReplicaStore>>>,
+    /// When this process began: the zero of its monotonic time.
+    pub(crate) began: Instant,
 }
 
 impl Shared {
     pub(crate) fn tables(&self) -> MutexGuard<'_, Tables> {
         self.tables.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Monotonic time since this process began: it goes on whatever the machine's clock does, and not while the machine sleeps.
+    pub(crate) fn uptime(&self) -> Monotonic {
+        self.began.elapsed()
+    }
+
+    /// Counts how long trash has lain in the repositories that are served here, and keeps it.
+    pub(crate) fn count_trash(&self) {
+        let names: Vec<Name> = self.tables().repositories.keys().cloned().collect();
+        for name in names {
+            let counted = match self.repository(&name) {
+                Ok(repository) => repository.count_trash(self.uptime()).map_err(TaskError::from),
+                Err(error) => Err(error),
+            };
+            if let Err(error) = counted {
+                // What is not counted only lies there longer.
+                tracing::debug!(repository = %name, ?error, "the time that its trash has lain there was not counted");
+            }
+        }
     }
 
     /// A host that is served here.

@@ -22,8 +22,6 @@ impl Error {
             ("NO-KEY", "a repository is encrypted when it is made, or never: make another with a passphrase")
         } else if matches!(self, Error::Already { .. }) {
             ("ALREADY", "use it as it is, or make the new one in an empty folder; farshore repo stats tells what it is")
-        } else if matches!(self, Error::Position { .. }) {
-            ("POSITION", "the owner's log is older than the folder: recover the newest log, or adopt the folder")
         } else if matches!(self, Error::NotADisk { .. }) {
             ("NOT-A-DISK", "name an image file or a block device")
         } else {
@@ -52,6 +50,19 @@ impl Error {
             ("LOG-FRAME", "bring control and agent to the same version; verify the site's log", true)
         } else {
             ("LOG-INCOMPLETE", "choose another lineage, or another repository of this site", false)
+        };
+        (Store::Repository, code, advice, transient)
+    }
+
+    /// Of the steps of a prune.
+    fn prune_parts(&self) -> (Store, &'static str, &'static str, bool) {
+        let (code, advice, transient) = if matches!(self, Error::NoMark { .. }) {
+            ("NO-MARK", "nothing was taken; the owner marks anew by itself", true)
+        } else if matches!(self, Error::Held { .. }) {
+            ("HELD", "wait: the owner asks again by itself; until then what was pruned can be read", true)
+        } else {
+            let advice = "the owner's log is older than the folder: recover the newest log, or adopt the folder";
+            ("POSITION", advice, false)
         };
         (Store::Repository, code, advice, transient)
     }
@@ -106,8 +117,8 @@ impl Error {
             | Error::NoKey { .. }
             | Error::Already { .. }
             | Error::NotADisk { .. }
-            | Error::Position { .. }
             | Error::Disk { .. } => self.opening_parts(),
+            Error::Position { .. } | Error::NoMark { .. } | Error::Held { .. } => self.prune_parts(),
             Error::Foreign { store, .. } => (*store, "FOREIGN", "use an empty folder", false),
             Error::BadRecord { .. } => {
                 (Repository, "BAD-CHUNK", "send it again; if it stays, check the memory of the source mover", true)

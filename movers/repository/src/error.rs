@@ -2,6 +2,7 @@
 
 use farshore_format::ChunkId;
 use farshore_schemas::ids::{DiskName, Lineage, Name, PointId, Seq};
+use farshore_schemas::units::Millis;
 use std::path::PathBuf;
 
 /// Which of the two stores an error speaks of; a part of its code.
@@ -182,6 +183,20 @@ pub enum Error {
         asked: u64,
         /// Highest position seen.
         seen: u64,
+    },
+    /// A sweep of a prune that the folder knows no mark of: the folder was put back, or another mark took its place.
+    #[error("a sweep was refused: the folder knows no mark at log position {mark}")]
+    NoMark {
+        /// The mark that was named.
+        mark: u64,
+    },
+    /// What is in the trash has not lain there long enough.
+    #[error("the trash of the prune at log position {mark} is held for {} s more", left.0.div_ceil(1000))]
+    Held {
+        /// The prune.
+        mark: u64,
+        /// How long it still lies there at least.
+        left: Millis,
     },
     /// A record that was sent is not what it says.
     #[error("record {id} was refused: {why}")]

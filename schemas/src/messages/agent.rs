@@ -2,9 +2,13 @@
 //! task is idempotent by its id, resumes after a crash and refuses an epoch lower than the highest it has seen.
 //! Reports go back to the task's owner as that actor's `TaskEnded` command.
 
+mod outcome;
+
+pub use outcome::{Failure, Moved, Outcome};
+
 use super::Epoch;
 use crate::ids::{Digest, DiskName, Lineage, Name, PointId, Seq, SiteName, TaskId, VmName, VmRef};
-use crate::units::{ByteCount, Timestamp};
+use crate::units::{ByteCount, Millis, Timestamp};
 use serde::{Deserialize, Serialize};
 
 /// What an agent accepts, from its own site's control only.
@@ -228,14 +232,19 @@ pub enum TaskSpec {
         /// The disks, as the source mover reported them.
         disks: Vec<DiskPoint>,
     },
-    /// Repository agent: drop these points, and clean up what nothing names any more. Answer: `Outcome::Pruned`.
+    /// Repository agent: one step of the prune that began at log position `mark`. Answer: `Outcome::Done` for a mark,
+    /// `Outcome::Pruned` for a sweep and for an emptying, which may be too early (`Outcome::TooEarly`).
     PrunePoints {
         /// The repository.
         repository: Name,
-        /// The points.
+        /// The points that go; none when the trash is emptied.
         points: Vec<PointId>,
+        /// The log position at which the prune was decided: it names the prune.
+        mark: u64,
         /// Log position up to which the owner had decided; the folder refuses a lower one than it has seen.
         position: u64,
+        /// Which step.
+        step: PruneStep,
     },
     /// Repository agent: read every chunk of a point and check it. Answer: `Outcome::Verified`.
     VerifyPoint {
@@ -359,6 +368,23 @@ pub enum TaskSpec {
     },
 }
 
+/// A step of a prune.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum PruneStep {
+    /// Write down which packs would go. From then on nothing new counts on them. Nothing is moved or deleted.
+    Mark,
+    /// Find anew what is named, move what goes of what was marked into the trash.
+    Sweep {
+        /// How long it lies there at least.
+        hold: Millis,
+    },
+    /// Delete what the sweep of this prune moved, once it has lain long enough by the agent's own count.
+    Empty {
+        /// How long that is. It lengthens what was said at the sweep, and never shortens it.
+        hold: Millis,
+    },
+}
+
 /// Where the digests of a replica's newest point are kept: a repository near the source.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct DigestStore {
@@ -374,121 +400,4 @@ pub struct DigestStore {
     pub base: Option<PointId>,
     /// The point whose digests to keep afterwards.
     pub point: PointId,
-}
-
-/// How a task ended.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub enum Outcome {
-    /// It is so.
-    Done,
-    /// One page of a host's VMs. Absence counts only once the page with `last` has come.
-    Inventory {
-        /// The VMs.
-        vms: Vec<super::host::VmFacts>,
-        /// Whether this page ends the listing.
-        last: bool,
-    },
-    /// A view of the VM's disks is frozen, or a working VM made.
-    Snapshot {
-        /// The disks.
-        disks: Vec<DiskFacts>,
-        /// When they were frozen.
-        taken: Timestamp,
-    },
-    /// A disk is in the repository, durable.
-    DiskStored {
-        /// The disk with its proof.
-        disk: DiskPoint,
-        /// How the bytes moved.
-        moved: Moved,
-        /// Why it was read in full although a parent was named, if so.
-        full_because: Option<String>,
-    },
-    /// A point is durable.
-    PointDurable {
-        /// What the store needs for it beyond what was there.
-        stored: ByteCount,
-        /// The disks with the proof that the store computed.
-        disks: Vec<DiskPoint>,
-    },
-    /// Points are dropped.
-    Pruned {
-        /// Those that are gone now.
-        points: Vec<PointId>,
-        /// What was freed.
-        freed: ByteCount,
-    },
-    /// Everything was read.
-    Verified {
-        /// Chunks read.
-        chunks: u64,
-        /// Damage found, at most five lines.
-        damage: Vec<String>,
-        /// How many in all.
-        damaged: u64,
-    },
-    /// The site's log is in the repository up to here, durable.
-    LogKept {
-        /// The lineage of the last frame kept.
-        lineage: Lineage,
-        /// The last frame kept.
-        seq: Seq,
-        /// Its hash.
-        hash: Digest,
-        /// Bytes of frames that were fetched for it.
-        fetched: ByteCount,
-    },
-    /// A disk is restored, durable.
-    DiskRestored {
-        /// The disk with the proof computed over what was written.
-        disk: DiskPoint,
-        /// How the bytes moved.
-        moved: Moved,
-    },
-    /// The sending end is done.
-    DiskSent {
-        /// The disk with the proof of what was read.
-        disk: DiskPoint,
-        /// How the bytes moved.
-        moved: Moved,
-        /// Why everything was compared with the receiver although digests were named, if so.
-        full_because: Option<String>,
-    },
-    /// The receiving end is done: written and durable.
-    DiskReceived {
-        /// The disk with the proof of what the sink holds now.
-        disk: DiskPoint,
-        /// How the bytes moved.
-        moved: Moved,
-    },
-    /// It could not be done.
-    Failed(Failure),
-    /// It was cancelled.
-    Cancelled,
-}
-
-/// Counters of a task that moves data.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, Default)]
-pub struct Moved {
-    /// Bytes read from the source, holes left out.
-    pub read: ByteCount,
-    /// Bytes of changed blocks, before compression.
-    pub changed: ByteCount,
-    /// Bytes put on the data channel, everything counted.
-    pub sent: ByteCount,
-    /// Bytes written at the target.
-    pub written: ByteCount,
-}
-
-/// Why a task failed.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-pub struct Failure {
-    /// A stable code, `FS-<PART>-<WHAT>`.
-    pub code: String,
-    /// What happened, to what, and why.
-    pub message: String,
-    /// What to do about it.
-    pub advice: String,
-    /// Whether the same task may succeed if ordered again later.
-    pub transient: bool,
 }

@@ -3,7 +3,7 @@
 
 use super::agent::{DiskPoint, Endpoint, Failure, Order, Outcome};
 use crate::ids::{Address, Digest, Lineage, Name, PointId, Seq, TaskId, VmRef};
-use crate::units::{ByteCount, Timestamp};
+use crate::units::{ByteCount, Millis, Timestamp};
 use serde::{Deserialize, Serialize};
 
 /// A repository, as an operator defines it.
@@ -16,7 +16,12 @@ pub struct RepositorySpec {
     /// A file on the agent's machine with the passphrase of an encrypted repository; without one it is not encrypted. It is
     /// named here, never told.
     pub passphrase_file: Option<String>,
+    /// How long what a prune has taken away lies in the trash before it is deleted.
+    pub trash_hold: Millis,
 }
+
+/// How long the trash holds unless an operator says otherwise: long enough for a weekend.
+pub const TRASH_HOLD: Millis = Millis::from_mins(72 * 60);
 
 /// A restore point of a VM.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -140,10 +145,24 @@ pub enum Work {
         /// The point as the session described it.
         wanted: Box<Wanted>,
     },
-    /// Drop forgotten points.
-    Prune {
+    /// Write down what would go with these forgotten points.
+    Mark {
         /// Which.
         points: Vec<PointId>,
+        /// The log position that names the prune.
+        mark: u64,
+    },
+    /// Move what goes into the trash.
+    Sweep {
+        /// With which points.
+        points: Vec<PointId>,
+        /// The prune.
+        mark: u64,
+    },
+    /// Delete what a prune has put into the trash.
+    Empty {
+        /// The prune.
+        mark: u64,
     },
     /// Check a point.
     Verify {
@@ -215,7 +234,7 @@ pub enum Event {
         /// Why it failed, if it did.
         failure: Option<Failure>,
     },
-    /// An access was asked for. From now on nothing is pruned. It waits while a prune is under way.
+    /// An access was asked for. What it finds stays until it is closed.
     AccessAsked {
         /// Whose.
         holder: Address,
@@ -262,7 +281,7 @@ pub enum Event {
         /// The point.
         point: RestorePoint,
     },
-    /// Retention forgot a point: it can no longer be opened, and is pruned when nothing is open.
+    /// Retention forgot a point: it can no longer be opened, and is pruned.
     PointForgotten {
         /// Which.
         point: PointId,
@@ -272,14 +291,44 @@ pub enum Event {
         /// As the session described it.
         point: RestorePoint,
     },
-    /// Points are gone from the folder.
+    /// The agent has written down what would go with forgotten points. The sweep waits for every access that stands now.
+    PointsMarked {
+        /// Which points.
+        points: Vec<PointId>,
+        /// The prune.
+        mark: u64,
+    },
+    /// Points are gone from the folder, to its trash.
     PointsPruned {
         /// Which of those ordered.
         points: Vec<PointId>,
-        /// What was freed.
+        /// What was moved into the trash.
+        trashed: ByteCount,
+    },
+    /// A sweep has ended, well or not: what it moved lies in the trash from now on.
+    TrashKept {
+        /// The prune.
+        mark: u64,
+        /// Since when.
+        since: Timestamp,
+        /// How long at least.
+        hold: Millis,
+    },
+    /// The trash of a prune could not be emptied yet.
+    TrashHeld {
+        /// The prune.
+        mark: u64,
+        /// When it is tried again.
+        again: Timestamp,
+    },
+    /// The trash of a prune is empty.
+    TrashEmptied {
+        /// The prune.
+        mark: u64,
+        /// What was deleted.
         freed: ByteCount,
     },
-    /// A prune failed or left points: it is ordered again.
+    /// A prune failed or left points: it begins anew later.
     PruneDelayed {
         /// Not before.
         again: Timestamp,

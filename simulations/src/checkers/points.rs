@@ -115,7 +115,7 @@ impl Checkers {
                 Work::Backup { repository, .. } => world
                     .repositories
                     .get(&(layout::site(site), repository.clone()))
-                    .is_some_and(|folder| folder.damage(&vm.point).is_none() || folder.trash.contains_key(&vm.point)),
+                    .is_some_and(|folder| folder.damage(&vm.point).is_none() || folder.dropped.contains(&vm.point)),
                 Work::Replication { target_host, .. } => {
                     let host = world.hosts.get(&(layout::site(site), target_host.clone()));
                     let store = host.and_then(|host| host.stores.get(&naming::replica_name(&run.job, &vm.vm)));

@@ -29,6 +29,8 @@ pub(crate) struct World {
     pub(crate) frozen: BTreeMap<VmRef, Vec<(Timestamp, Disks)>>,
     /// Starts of guests, newest last.
     pub(crate) starts: Vec<Start>,
+    /// What was done that must never be done, for the checkers.
+    pub(crate) wrongs: Vec<String>,
     /// Guests ever started.
     pub(crate) runs: u64,
 }

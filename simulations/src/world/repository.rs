@@ -3,29 +3,62 @@
 use super::content::{BLOCK_BYTES, Content, Stamp};
 use super::{Place, World, failed};
 use farshore_schemas::ids::{Digest, DiskName, Name, PointId, TaskId, VmRef};
-use farshore_schemas::messages::agent::{DiskPoint, Outcome};
-use farshore_schemas::units::{ByteCount, Timestamp};
+use farshore_schemas::messages::agent::{DiskPoint, Failure, Outcome, PruneStep};
+use farshore_schemas::units::{ByteCount, Millis, Timestamp};
 use std::collections::{BTreeMap, BTreeSet};
+
+/// How often an agent keeps what its trash has served.
+const COUNTED_EVERY: u64 = 600_000;
 
 /// A folder's content.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct RepositoryWorld {
-    /// Chunks, and whether each is durable.
+    /// Chunks in packs that no mark has named, and whether each is durable.
     pub(crate) chunks: BTreeMap<Stamp, bool>,
+    /// Durable chunks in packs that a mark has named: they count for points, not for whoever stores.
+    pub(crate) going: BTreeSet<Stamp>,
     /// Chunk lists of disks that were stored, by point.
     pub(crate) lists: BTreeMap<(PointId, DiskName), Content>,
     /// Points.
     pub(crate) manifests: BTreeMap<PointId, Manifest>,
-    /// Points that were dropped.
-    pub(crate) trash: BTreeMap<PointId, Manifest>,
-    /// Chunks that the last prune found unnamed.
-    pub(crate) marked: BTreeSet<Stamp>,
-    /// The log position of the last prune.
+    /// Points that sweeps were told to drop.
+    pub(crate) dropped: BTreeSet<PointId>,
+    /// The mark that named what is going.
+    pub(crate) mark: Option<u64>,
+    /// What sweeps have taken away, by their marks.
+    pub(crate) trash: BTreeMap<u64, TrashWorld>,
+    /// The highest log position that a step of a prune came with.
     pub(crate) position: u64,
     /// Who may come in.
     pub(crate) accesses: BTreeMap<TaskId, Vec<Digest>>,
     /// Digests of replicas' points.
     pub(crate) digests: BTreeMap<(Name, PointId, DiskName), Content>,
+}
+
+/// A prune's trash.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct TrashWorld {
+    /// Chunks in it.
+    pub(crate) chunks: BTreeSet<Stamp>,
+    /// How long it is held, and how much of that is known as served, in ms.
+    pub(crate) hold: u64,
+    pub(crate) served: u64,
+    /// The agent's uptime up to which it is counted; none since a restart.
+    counted: Option<u64>,
+    /// When it was filled, by the one true clock.
+    since: i64,
+}
+
+/// A step of a prune as an agent carries it out.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct StepNow {
+    /// The log position that names the prune, and the one of the order.
+    pub(crate) mark: u64,
+    pub(crate) position: u64,
+    /// The agent's monotonic time, in ms.
+    pub(crate) uptime: u64,
+    /// The one true clock.
+    pub(crate) now: i64,
 }
 
 /// A restore point.
@@ -63,25 +96,36 @@ impl RepositoryWorld {
 
     /// Makes chunks and their list durable. False when some are gone (a power cut in between).
     pub(crate) fn sync(&mut self, point: &PointId, disk: &DiskName, content: &Content) -> bool {
-        if content.0.iter().any(|stamp| !self.chunks.contains_key(stamp)) {
+        if content.0.iter().any(|stamp| !self.chunks.contains_key(stamp) && !self.going.contains(stamp)) {
             return false;
         }
-        content.0.iter().for_each(|stamp| {
-            self.chunks.insert(*stamp, true);
-        });
+        for stamp in content.0 {
+            if let Some(durable) = self.chunks.get_mut(&stamp) {
+                *durable = true;
+            }
+        }
         self.lists.insert((point.clone(), disk.clone()), *content);
         true
     }
 
-    /// The power is gone.
-    pub(crate) fn power_cut(&mut self) {
+    /// The power is gone. Of the time that the trash has lain there the agent had kept what it keeps from time to time.
+    pub(crate) fn power_cut(&mut self, uptime: u64) {
         self.chunks.retain(|_, durable| *durable);
+        for trash in self.trash.values_mut() {
+            trash.count(uptime - uptime % COUNTED_EVERY);
+            trash.counted = None;
+        }
+    }
+
+    /// Whether a chunk is there and stays there over a power cut.
+    fn is_durable(&self, stamp: &Stamp) -> bool {
+        self.chunks.get(stamp) == Some(&true) || self.going.contains(stamp)
     }
 
     /// What is wrong with a point, if anything is.
     pub(crate) fn damage(&self, point: &PointId) -> Option<String> {
         let Some(manifest) = self.manifests.get(point) else { return Some(format!("point {point} has no manifest")) };
-        let lost = |stamp: &&Stamp| self.chunks.get(stamp) != Some(&true);
+        let lost = |stamp: &&Stamp| !self.is_durable(stamp);
         let lost: Vec<&Stamp> = manifest.disks.values().flat_map(|disk| disk.0.iter()).filter(lost).collect();
         lost.first().map(|stamp| format!("point {point} lacks {} durable chunks, the first {stamp:?}", lost.len()))
     }
@@ -117,7 +161,7 @@ impl World {
             let Some(list) = folder.lists.get(&(point.clone(), disk.name.clone())) else {
                 return failed("FS-REPOSITORY-NO-LIST", format!("disk {} of {point} was not stored", disk.name), true);
             };
-            let durable = list.0.iter().all(|stamp| folder.chunks.get(stamp) == Some(&true));
+            let durable = list.0.iter().all(|stamp| folder.is_durable(stamp));
             if !durable && !blind {
                 return failed("FS-REPOSITORY-CHUNKS", format!("chunks of {point} are not durable"), true);
             }
@@ -132,31 +176,28 @@ impl World {
         let stored = ByteCount(content.len() as u64 * BLOCK_BYTES);
         let proofs = content.iter().map(|(name, disk)| disk.proof(name, disk.manifest())).collect();
         folder.manifests.insert(point.clone(), Manifest { vm: vm.clone(), taken, disks: content });
-        folder.trash.remove(point);
         vec![Outcome::PointDurable { stored, disks: proofs }]
     }
 
-    /// Drops points, then chunks that nothing names and that the prune before marked.
-    pub(crate) fn prune(&mut self, at: &Place, points: &[PointId], position: u64) -> Vec<Outcome> {
+    /// One step of a prune.
+    pub(crate) fn prune(&mut self, at: &Place, points: &[PointId], (step, when): (PruneStep, StepNow)) -> Vec<Outcome> {
         let Some(folder) = self.repositories.get_mut(at) else { return no_repository() };
-        if position < folder.position {
-            let why = format!("the order knows the log up to {position}, the folder up to {}", folder.position);
-            return failed("FS-REPOSITORY-BEHIND", why, false);
+        if when.position < folder.position {
+            let why = format!("the order knows the log up to {}, the folder up to {}", when.position, folder.position);
+            return failed("FS-REPO-POSITION", why, false);
         }
-        folder.position = position;
-        for point in points {
-            if let Some(manifest) = folder.manifests.remove(point) {
-                folder.trash.insert(point.clone(), manifest);
+        folder.position = when.position;
+        match step {
+            PruneStep::Mark => folder.mark_points(points, when.mark),
+            PruneStep::Sweep { hold } => folder.sweep(points, (hold.0, when)),
+            PruneStep::Empty { hold } => {
+                let outcome = folder.empty(hold.0, when);
+                if let Err(early) = &outcome {
+                    self.wrongs.push(format!("{}: {early}", at.1));
+                }
+                outcome.unwrap_or_default()
             }
-            folder.lists.retain(|(of, _), _| of != point);
         }
-        let named: BTreeSet<Stamp> =
-            folder.manifests.values().flat_map(|m| m.disks.values()).flat_map(|disk| disk.0).collect();
-        let unnamed: BTreeSet<Stamp> = folder.chunks.keys().filter(|stamp| !named.contains(stamp)).copied().collect();
-        let freed = unnamed.intersection(&folder.marked).count() as u64;
-        folder.chunks.retain(|stamp, _| !(unnamed.contains(stamp) && folder.marked.contains(stamp)));
-        folder.marked = unnamed.into_iter().filter(|stamp| folder.chunks.contains_key(stamp)).collect();
-        vec![Outcome::Pruned { points: points.to_vec(), freed: ByteCount(freed * BLOCK_BYTES) }]
     }
 
     /// Reads every chunk of a point.
@@ -165,5 +206,90 @@ impl World {
         let damage: Vec<String> = folder.damage(point).into_iter().collect();
         let chunks = folder.manifests.get(point).map_or(0, |m| m.disks.len() * super::content::BLOCKS) as u64;
         vec![Outcome::Verified { chunks, damaged: damage.len() as u64, damage }]
+    }
+}
+
+impl RepositoryWorld {
+    /// Chunks that points name but for those that go.
+    fn named(&self, going: &[PointId]) -> BTreeSet<Stamp> {
+        let stay = self.manifests.iter().filter(|(point, _)| !going.contains(point));
+        stay.flat_map(|(_, manifest)| manifest.disks.values()).flat_map(|disk| disk.0).collect()
+    }
+
+    /// What would go counts no more for whoever stores. What an earlier mark named counts again.
+    fn mark_points(&mut self, points: &[PointId], mark: u64) -> Vec<Outcome> {
+        if self.mark != Some(mark) {
+            self.unmark();
+            let named = self.named(points);
+            let goes = |(stamp, durable): (&Stamp, &bool)| (*durable && !named.contains(stamp)).then_some(*stamp);
+            self.going = self.chunks.iter().filter_map(goes).collect();
+            self.chunks.retain(|stamp, _| !self.going.contains(stamp));
+            self.mark = Some(mark);
+        }
+        vec![Outcome::Done]
+    }
+
+    fn unmark(&mut self) {
+        self.chunks.extend(std::mem::take(&mut self.going).into_iter().map(|stamp| (stamp, true)));
+        self.mark = None;
+    }
+
+    /// Takes away the points, and of what was marked that which nothing names now.
+    fn sweep(&mut self, points: &[PointId], (hold, when): (u64, StepNow)) -> Vec<Outcome> {
+        if self.mark != Some(when.mark) {
+            let done = self.trash.contains_key(&when.mark) && !points.iter().any(|p| self.manifests.contains_key(p));
+            let why = format!("no mark at {}", when.mark);
+            let pruned = vec![Outcome::Pruned { points: points.to_vec(), bytes: ByteCount(0) }];
+            return if done { pruned } else { failed("FS-REPO-NO-MARK", why, true) };
+        }
+        let named = self.named(points);
+        let taken: BTreeSet<Stamp> = self.going.difference(&named).copied().collect();
+        self.going.retain(|stamp| named.contains(stamp));
+        self.unmark();
+        for point in points {
+            self.manifests.remove(point);
+            self.lists.retain(|(of, _), _| of != point);
+            self.dropped.insert(point.clone());
+        }
+        let bytes = ByteCount(taken.len() as u64 * BLOCK_BYTES);
+        let trash = self.trash.entry(when.mark).or_default();
+        trash.chunks.extend(taken);
+        trash.hold = trash.hold.max(hold);
+        (trash.served, trash.counted, trash.since) = (0, Some(when.uptime), when.now);
+        vec![Outcome::Pruned { points: points.to_vec(), bytes }]
+    }
+
+    /// Deletes what lies in the trash long enough by the agent's own count.
+    ///
+    /// # Errors
+    /// What is wrong when it does not by the one true clock.
+    fn empty(&mut self, hold: u64, when: StepNow) -> Result<Vec<Outcome>, String> {
+        let emptied =
+            |chunks: usize| vec![Outcome::Pruned { points: Vec::new(), bytes: ByteCount(chunks as u64 * BLOCK_BYTES) }];
+        let Some(trash) = self.trash.get_mut(&when.mark) else { return Ok(emptied(0)) };
+        trash.hold = trash.hold.max(hold);
+        trash.count(when.uptime);
+        let left = Millis(trash.hold.saturating_sub(trash.served));
+        if left > Millis(0) {
+            let (code, message) = ("FS-REPO-HELD".to_owned(), format!("held for {} ms more", left.0));
+            let failure = Failure { code, message, advice: "wait".to_owned(), transient: true };
+            return Ok(vec![Outcome::TooEarly { failure, left }]);
+        }
+        let lain = u64::try_from(when.now - trash.since).unwrap_or(0);
+        if lain < trash.hold {
+            return Err(format!("the trash of {} was emptied after {lain} ms of {}", when.mark, trash.hold));
+        }
+        let chunks = trash.chunks.len();
+        self.trash.remove(&when.mark);
+        Ok(emptied(chunks))
+    }
+}
+
+impl TrashWorld {
+    /// Counts what has passed since it was last counted in this life of the agent.
+    fn count(&mut self, uptime: u64) {
+        let since = self.counted.unwrap_or(uptime);
+        self.served += uptime.saturating_sub(since);
+        self.counted = Some(uptime.max(since));
     }
 }

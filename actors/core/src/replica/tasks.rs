@@ -51,6 +51,7 @@ fn why(outcome: &Outcome) -> Failure {
         | Outcome::DiskStored { .. }
         | Outcome::PointDurable { .. }
         | Outcome::Pruned { .. }
+        | Outcome::TooEarly { .. }
         | Outcome::Verified { .. }
         | Outcome::LogKept { .. }
         | Outcome::DiskRestored { .. }
@@ -75,6 +76,7 @@ fn durable(outcome: &Outcome) -> Option<(ByteCount, &[DiskPoint])> {
         | Outcome::Snapshot { .. }
         | Outcome::DiskStored { .. }
         | Outcome::Pruned { .. }
+        | Outcome::TooEarly { .. }
         | Outcome::Verified { .. }
         | Outcome::LogKept { .. }
         | Outcome::DiskRestored { .. }
@@ -192,6 +194,7 @@ fn proof(end: End, outcome: &Outcome) -> Option<(&DiskPoint, Moved)> {
             | Outcome::DiskStored { .. }
             | Outcome::PointDurable { .. }
             | Outcome::Pruned { .. }
+            | Outcome::TooEarly { .. }
             | Outcome::Verified { .. }
             | Outcome::LogKept { .. }
             | Outcome::DiskRestored { .. }
@@ -220,6 +223,7 @@ fn step_ended(me: &Me<'_>, work: &Work, task: &TaskId, outcome: &Outcome) -> Opt
             | Outcome::DiskStored { .. }
             | Outcome::PointDurable { .. }
             | Outcome::Pruned { .. }
+            | Outcome::TooEarly { .. }
             | Outcome::Verified { .. }
             | Outcome::LogKept { .. }
             | Outcome::DiskRestored { .. }
@@ -248,17 +252,7 @@ fn step_ended(me: &Me<'_>, work: &Work, task: &TaskId, outcome: &Outcome) -> Opt
         },
         Step::DropStore { task: open } if open == task => {
             if *outcome == Outcome::Done {
-                let rest = match work.transition {
-                    Transition::Permanent => Rest::PermanentFailover,
-                    Transition::Remove
-                    | Transition::Failover
-                    | Transition::Undo
-                    | Transition::Failback
-                    | Transition::Switch
-                    | Transition::Commit
-                    | Transition::UndoFailback => Rest::Removed,
-                };
-                finish::store_dropped(&mut turn, rest);
+                finish::store_dropped(&mut turn, rest_without_store(work.transition));
             } else {
                 finish::broken(&mut turn, why(outcome));
             }
@@ -277,4 +271,18 @@ fn step_ended(me: &Me<'_>, work: &Work, task: &TaskId, outcome: &Outcome) -> Opt
         | Step::Cancel { .. } => return None,
     }
     Some(turn.done())
+}
+
+/// Where a replica comes to rest once its store is gone.
+fn rest_without_store(transition: Transition) -> Rest {
+    match transition {
+        Transition::Permanent => Rest::PermanentFailover,
+        Transition::Remove
+        | Transition::Failover
+        | Transition::Undo
+        | Transition::Failback
+        | Transition::Switch
+        | Transition::Commit
+        | Transition::UndoFailback => Rest::Removed,
+    }
 }

@@ -1,7 +1,8 @@
-//! Accesses: from the moment one is asked for until the agent has shut it, nothing is pruned.
+//! Accesses: what one finds stays from the moment it is asked for until the agent has shut it.
 
 use super::decide::{RepositoryDraft, draft, failed, me, open_order};
-use super::{AccessStatus, Defined, RETRY_AFTER, Rejection, points};
+use super::prune::Ending;
+use super::{AccessStatus, Defined, RETRY_AFTER, Rejection, points, prune};
 use crate::decider::{Context, Decision};
 use farshore_schemas::ids::{Address, Digest, Kind, PointId, TaskId};
 use farshore_schemas::messages::agent::{Failure, TaskSpec};
@@ -21,10 +22,7 @@ pub(super) fn open(repository: &Defined, asked: Event, context: &Context) -> Res
         readable(repository, (*purpose, point.as_ref()), &holder)?;
         let peers = peers.clone();
         draft.event(asked);
-        // A prune that is under way may drop what this access would build on: it ends first.
-        if !repository.pruning(None) {
-            order_open(&holder, peers, &mut draft, context);
-        }
+        order_open(&holder, peers, &mut draft, context);
     }
     Ok(draft.done())
 }
@@ -45,15 +43,6 @@ fn readable(
 fn order_open(holder: &Address, peers: Vec<Digest>, draft: &mut RepositoryDraft<'_>, context: &Context) {
     let spec = TaskSpec::OpenAccess { repository: me(context).clone(), peers };
     draft.order(spec, None, Work::Open { holder: holder.clone() });
-}
-
-/// Opens what waited for a prune's end.
-pub(super) fn open_waiting(repository: &Defined, draft: &mut RepositoryDraft<'_>, context: &Context) {
-    for (holder, access) in &repository.accesses {
-        if access.status == AccessStatus::Waiting {
-            order_open(holder, access.peers.clone(), draft, context);
-        }
-    }
 }
 
 /// Opens again what was open at an agent that has lost its memory, under the id that the movers know.
@@ -186,5 +175,6 @@ pub(super) fn closed(
         return;
     }
     draft.event(Event::AccessClosed { holder: holder.clone() });
-    points::prune_if_quiet(repository, (Some(ordinal), Some(holder)), draft, context);
+    let ending = Ending { order: Some(ordinal), holder: Some(holder) };
+    prune::go_on(repository, (ending, &[]), draft, context);
 }

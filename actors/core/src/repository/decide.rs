@@ -1,9 +1,9 @@
 //! Definition, the agent's coming, wakes, and the way to what accesses and points do.
 
-use super::{AccessStatus, Defined, Rejection, State, access, log, points};
+use super::{AccessStatus, Defined, Rejection, State, access, log, points, prune};
 use crate::decider::{Context, Decision, Input, Send};
 use crate::orders::{Draft, Open};
-use crate::refusal::{as_failure, failure_of, unexpected_outcome};
+use crate::refusal::{as_failure, failure_of};
 use farshore_schemas::ids::{Address, Digest, Kind, Lineage, Name, TaskId, VmRef};
 use farshore_schemas::messages::agent::{self, Endpoint, Failure, Order, Outcome, TaskSpec};
 use farshore_schemas::messages::repository::{Command, Event, RepositorySpec, Wanted, Work};
@@ -191,24 +191,21 @@ fn ended(repository: &Defined, open: &Open<Work>, outcome: &Outcome, context: &C
             close(&mut draft, made.failure().cloned());
             points::committed(repository, (session, wanted, ordinal), made, &mut draft, context);
         }
-        Work::Prune { points } => {
-            let (gone, failure) = if let Outcome::Pruned { points, freed } = outcome {
-                (Some((points.as_slice(), *freed)), None)
-            } else {
-                (None, Some(failure.unwrap_or_else(|| unexpected_outcome("a prune"))))
-            };
-            close(&mut draft, failure);
-            points::pruned(repository, points, gone, &mut draft, context);
+        Work::Mark { points, mark } => {
+            prune::marked(repository, (points, *mark, ordinal), outcome, &mut draft, context);
         }
         Work::KeepLog { least: _ } => {
             let kept = log::ended(outcome, failure);
             close(&mut draft, kept.as_ref().err().cloned());
             log::kept(repository, (ordinal, &open.order.spec), kept, (&mut draft, context));
         }
+        Work::Sweep { points, mark } => {
+            prune::swept(repository, (points, *mark, ordinal), outcome, &mut draft, context);
+        }
+        Work::Empty { mark } => prune::emptied(repository, (*mark, ordinal), outcome, &mut draft, context),
         Work::Verify { point } => {
             let failure = points::verified(point, outcome, failure, &mut draft, context);
             close(&mut draft, failure);
-            points::prune_if_quiet(repository, (Some(ordinal), None), &mut draft, context);
         }
     }
     draft.done()
@@ -229,9 +226,7 @@ fn wake(repository: &Defined, context: &Context) -> Result<Decision<Event>, Reje
             access::order_close(holder, access, &mut draft, context);
         }
     }
-    if due(repository.prune_again) {
-        points::prune_or_delay(repository, &mut draft, context);
-    }
+    prune::wake(repository, &mut draft, context);
     log::wake(repository, &mut draft, context);
     let decision = draft.done();
     if decision.is_empty() { Err(Rejection::NotDue) } else { Ok(decision) }

@@ -1,7 +1,8 @@
-use super::{Access, AccessStatus, Defined, LogCopy, Point, State, Verified};
-use crate::orders::{Link, Orders};
+use super::{Access, AccessStatus, Defined, LogCopy, Marked, Point, State, Trash, Verified};
+use crate::orders::{Link, Open, Orders};
 use farshore_schemas::ids::{Address, TaskId};
 use farshore_schemas::messages::repository::{Event, RepositorySpec, Work};
+use farshore_schemas::units::{Millis, Timestamp};
 use std::collections::BTreeMap;
 
 pub(super) fn evolve(state: &mut State, event: &Event) {
@@ -25,7 +26,11 @@ pub(super) fn evolve(state: &mut State, event: &Event) {
         | Event::PointAdded { .. }
         | Event::PointRefused { .. }
         | Event::PointForgotten { .. }
+        | Event::PointsMarked { .. }
         | Event::PointsPruned { .. }
+        | Event::TrashKept { .. }
+        | Event::TrashHeld { .. }
+        | Event::TrashEmptied { .. }
         | Event::PruneDelayed { .. }
         | Event::PointsLost { .. }
         | Event::PointVerified { .. }
@@ -50,13 +55,19 @@ fn define(state: &mut State, spec: &RepositorySpec) {
                 points: BTreeMap::new(),
                 forgotten: BTreeMap::new(),
                 accesses: BTreeMap::new(),
+                marked: None,
                 prune_again: None,
                 log: LogCopy::default(),
+                trash: BTreeMap::new(),
             }));
         }
         State::Defined(repository) => {
             if repository.spec.mover != spec.mover {
                 repository.link = Link::default();
+            }
+            for trash in repository.trash.values_mut() {
+                trash.hold = trash.hold.max(spec.trash_hold);
+                trash.due = trash.due.max(trash.since.after(trash.hold));
             }
             repository.spec = spec.clone();
         }
@@ -77,17 +88,29 @@ fn fold_defined(repository: &mut Defined, event: &Event) {
         }
         Event::OrderEnded { ordinal, failure: _ } => {
             repository.orders.ended(*ordinal);
+            for trash in repository.trash.values_mut() {
+                trash.checks.remove(ordinal);
+            }
         }
         Event::AccessAsked { .. }
         | Event::AccessOpened { .. }
         | Event::AccessFailed { .. }
         | Event::AccessClosing { .. }
         | Event::CloseFailed { .. }
-        | Event::AccessClosed { .. } => fold_access(&mut repository.accesses, event),
+        | Event::AccessClosed { .. } => {
+            fold_access(&mut repository.accesses, event);
+            if let Event::AccessClosed { holder } = event {
+                nobody_waits_for(repository, holder);
+            }
+        }
         Event::PointAdded { .. }
         | Event::PointRefused { .. }
         | Event::PointForgotten { .. }
+        | Event::PointsMarked { .. }
         | Event::PointsPruned { .. }
+        | Event::TrashKept { .. }
+        | Event::TrashHeld { .. }
+        | Event::TrashEmptied { .. }
         | Event::PruneDelayed { .. }
         | Event::PointsLost { .. }
         | Event::PointVerified { .. }
@@ -114,9 +137,9 @@ fn ordered(repository: &mut Defined, task: &TaskId, work: &Work) {
         Work::Close { holder } => {
             set_status(&mut repository.accesses, holder, |status| closing(status, task));
         }
-        Work::Prune { .. } => repository.prune_again = None,
+        Work::Mark { .. } => repository.prune_again = None,
         Work::KeepLog { .. } => repository.log.ordered(),
-        Work::Commit { .. } | Work::Verify { .. } => {}
+        Work::Commit { .. } | Work::Verify { .. } | Work::Sweep { .. } | Work::Empty { .. } => {}
     }
 }
 
@@ -169,7 +192,11 @@ fn fold_access(accesses: &mut BTreeMap<Address, Access>, event: &Event) {
         | Event::PointAdded { .. }
         | Event::PointRefused { .. }
         | Event::PointForgotten { .. }
+        | Event::PointsMarked { .. }
         | Event::PointsPruned { .. }
+        | Event::TrashKept { .. }
+        | Event::TrashHeld { .. }
+        | Event::TrashEmptied { .. }
         | Event::PruneDelayed { .. }
         | Event::PointsLost { .. }
         | Event::PointVerified { .. }
@@ -184,6 +211,16 @@ fn fold_access(accesses: &mut BTreeMap<Address, Access>, event: &Event) {
 /// Another status for the same access; one that waits has none yet, and stays.
 fn renamed(accesses: &mut BTreeMap<Address, Access>, holder: &Address, to: impl FnOnce(TaskId) -> AccessStatus) {
     set_status(accesses, holder, |status| status.access().cloned().map_or(AccessStatus::Waiting, to));
+}
+
+/// An access has ended: neither the sweep nor the trash waits for it.
+fn nobody_waits_for(repository: &mut Defined, holder: &Address) {
+    if let Some(marked) = &mut repository.marked {
+        marked.waits.remove(holder);
+    }
+    for trash in repository.trash.values_mut() {
+        trash.accesses.remove(holder);
+    }
 }
 
 fn fold_points(repository: &mut Defined, event: &Event) {
@@ -201,10 +238,21 @@ fn fold_points(repository: &mut Defined, event: &Event) {
             let refused = Point { facts: point.clone(), held: false, verified: None };
             repository.forgotten.insert(point.point.clone(), refused);
         }
-        Event::PointsPruned { points, freed: _ } => {
+        Event::PointsMarked { points, mark } => {
+            let waits = repository.accesses.keys().cloned().collect();
+            repository.marked = Some(Marked { mark: *mark, points: points.clone(), waits });
+        }
+        Event::PointsPruned { points, trashed: _ } => {
             points.iter().for_each(|point| drop(repository.forgotten.remove(point)));
         }
         Event::PruneDelayed { again } => repository.prune_again = Some(*again),
+        Event::TrashKept { mark, since, hold } => keep_trash(repository, *mark, (*since, *hold)),
+        Event::TrashHeld { mark, again } => {
+            if let Some(trash) = repository.trash.get_mut(mark) {
+                trash.due = *again;
+            }
+        }
+        Event::TrashEmptied { mark, freed: _ } => drop(repository.trash.remove(mark)),
         Event::PointVerified { point, at, chunks, damage, damaged } => {
             if let Some(checked) = repository.points.get_mut(point) {
                 let (at, chunks, damage, damaged) = (*at, *chunks, damage.clone(), *damaged);
@@ -236,4 +284,19 @@ fn fold_points(repository: &mut Defined, event: &Event) {
         | Event::LogNotKept { .. }
         | Event::AccessClosed { .. } => {}
     }
+}
+
+/// A sweep has ended: its prune is over, and what it moved is held by time and by all that stands now.
+fn keep_trash(repository: &mut Defined, mark: u64, (since, hold): (Timestamp, Millis)) {
+    repository.marked = None;
+    let checking = |open: &Open<Work>| matches!(open.work, Work::Verify { .. });
+    let checks = repository.orders.open.iter().filter(|(_, open)| checking(open)).map(|(ordinal, _)| *ordinal);
+    let trash = Trash {
+        since,
+        hold,
+        due: since.after(hold),
+        accesses: repository.accesses.keys().cloned().collect(),
+        checks: checks.collect(),
+    };
+    repository.trash.insert(mark, trash);
 }

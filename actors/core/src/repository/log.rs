@@ -94,7 +94,11 @@ impl LogCopy {
             | Event::PointAdded { .. }
             | Event::PointRefused { .. }
             | Event::PointForgotten { .. }
+            | Event::PointsMarked { .. }
             | Event::PointsPruned { .. }
+            | Event::TrashKept { .. }
+            | Event::TrashHeld { .. }
+            | Event::TrashEmptied { .. }
             | Event::PruneDelayed { .. }
             | Event::PointsLost { .. }
             | Event::PointVerified { .. }

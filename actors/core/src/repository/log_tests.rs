@@ -120,8 +120,10 @@ fn a_shipment_holds_no_prune_back() {
     let given = point_made(keeping(), "p1", 1);
     let given = made(given, S1, ("p2", 2, 1));
     assert_eq!(shipments(&given).len(), 1, "it is under way");
+    let mark = next(&given) - 1;
+    let given = agent_ends(given, mark, Outcome::Done);
     let given = given.from(S1).when(Command::CloseAccess).accepted();
     let close = next(&given) - 1;
     let then = given.from(AGENT).when(ended(close, Outcome::Done));
-    assert_eq!(pruned(then.decision()), Some(vec![point("p1")]));
+    assert_eq!(swept(then.decision()), Some(vec![point("p1")]));
 }

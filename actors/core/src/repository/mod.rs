@@ -1,10 +1,10 @@
 //! The repository actor: which restore points exist, which are held, and when forgotten ones may be pruned (P6).
 //!
 //! A point exists once its agent has confirmed every chunk and the manifest as durable, with the checksums that the
-//! session proved. Deletion has two phases: retention forgets a point (it can no longer be opened), and a prune drops
-//! forgotten points only while nothing is open: an access holds everything from the moment it is asked for until the
-//! agent has shut it. An access that is asked for during a prune waits for the prune's end. The folder itself is the
-//! agent's; this actor never names a chunk.
+//! session proved. Deletion never takes what somebody counts on: retention forgets a point (it can no longer be opened), a
+//! mark writes down what would go with it, a sweep moves that into the trash once every access that stood at the mark has
+//! ended, and the trash is emptied after a hold. An access stands from the moment it is asked for until the agent has shut
+//! it. The folder itself is the agent's; this actor never names a chunk.
 
 mod access;
 mod decide;
@@ -15,6 +15,9 @@ mod log_tests;
 mod points;
 #[cfg(test)]
 mod points_tests;
+mod prune;
+#[cfg(test)]
+mod prune_tests;
 #[cfg(test)]
 mod random_tests;
 mod rejection;
@@ -31,7 +34,7 @@ use farshore_schemas::messages::Message;
 use farshore_schemas::messages::repository::{Command, Event, Purpose, RepositorySpec, RestorePoint, Work};
 use farshore_schemas::units::{Millis, Timestamp};
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// How long after a prune or a closing failed it is tried again.
 pub const RETRY_AFTER: Millis = Millis::from_mins(5);
@@ -70,10 +73,40 @@ pub struct Defined {
     /// Who holds what is there; at most one access per holder.
     #[serde(with = "crate::pairs")]
     pub accesses: BTreeMap<Address, Access>,
-    /// When a prune that failed is tried again.
+    /// The prune whose mark is confirmed and whose sweep has not ended.
+    pub marked: Option<Marked>,
+    /// When a prune that failed begins anew.
     pub prune_again: Option<Timestamp>,
+    /// What lies in the trash, by the prune that moved it there.
+    pub trash: BTreeMap<u64, Trash>,
     /// The copy of the site's log in it.
     pub log: LogCopy,
+}
+
+/// A prune between mark and sweep.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Marked {
+    /// The log position that names it.
+    pub mark: u64,
+    /// The points that go.
+    pub points: Vec<PointId>,
+    /// Holders of the accesses that stood when the mark was confirmed and stand still: the sweep waits for them.
+    pub waits: BTreeSet<Address>,
+}
+
+/// What a sweep has put into the trash.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Trash {
+    /// Since when it lies there.
+    pub since: Timestamp,
+    /// How long it lies there at least. Only ever lengthened.
+    pub hold: Millis,
+    /// When the agent is asked to delete it.
+    pub due: Timestamp,
+    /// Holders of accesses that stood at the sweep and stand still.
+    pub accesses: BTreeSet<Address>,
+    /// Checks, by the ordinals of their orders, that were under way at the sweep and still are.
+    pub checks: BTreeSet<u64>,
 }
 
 /// A restore point in the repository.
@@ -118,7 +151,7 @@ pub struct Access {
 /// How far an access has come. `access` is the task that opens it, by which the movers show it to the agent.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum AccessStatus {
-    /// For the end of a prune. Nothing was ordered yet.
+    /// It is asked for; the order that opens it follows at once.
     Waiting,
     /// The agent was told to open it.
     Opening {
@@ -175,21 +208,6 @@ impl Defined {
         let of_vm = self.points.values().map(|point| &point.facts).filter(|facts| facts.vm == *vm);
         of_vm.max_by_key(|facts| (facts.taken, facts.usable, &facts.point))
     }
-
-    /// Whether a prune may be ordered, `but` for one order that ends and one holder whose access ends in this decision:
-    /// nothing is open, being made, being checked or being pruned. The log's copy is no concern of a prune.
-    pub(super) fn quiet(&self, but: Option<u64>, holder: Option<&Address>) -> bool {
-        let accesses = self.accesses.keys().any(|open| Some(open) != holder);
-        let counts = |work: &Work| !matches!(work, Work::KeepLog { .. });
-        let orders = self.orders.open.iter().any(|(ordinal, open)| Some(*ordinal) != but && counts(&open.work));
-        !accesses && !orders
-    }
-
-    /// Whether a prune is under way, `but` for an order that ends in this decision.
-    pub(super) fn pruning(&self, but: Option<u64>) -> bool {
-        let other = |(ordinal, _): &(&u64, _)| Some(**ordinal) != but;
-        self.orders.open.iter().filter(other).any(|(_, open)| matches!(open.work, Work::Prune { .. }))
-    }
 }
 
 /// The repository's rules.
@@ -226,6 +244,8 @@ impl Decider for Repository {
             | AccessStatus::Failed { .. }
             | AccessStatus::Closing { .. } => None,
         });
-        closes.chain(repository.link.again).chain(repository.prune_again).chain(repository.log.again()).min()
+        let mark = repository.prune_again.filter(|_| repository.marks_later());
+        let empty = repository.next_emptying().map(|(_, trash)| trash.due);
+        closes.chain(repository.link.again).chain(mark).chain(empty).chain(repository.log.again()).min()
     }
 }

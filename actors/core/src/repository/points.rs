@@ -1,7 +1,8 @@
 //! Points: how one comes to be, how retention forgets it, and when it is dropped.
 
 use super::decide::{RepositoryDraft, draft, failed, me};
-use super::{AccessStatus, Defined, Point, RETRY_AFTER, Rejection, access, log};
+use super::prune::Ending;
+use super::{AccessStatus, Defined, Point, Rejection, log, prune};
 use crate::decider::{Context, Decision};
 use crate::refusal::unexpected_outcome;
 use farshore_schemas::ids::{Address, Digest, DiskName, PointId};
@@ -136,26 +137,28 @@ pub(super) fn committed(
         disks: wanted.disks.clone(),
         stored,
     };
-    match made {
-        Made::Nothing(failure) => failed(draft, session, Some(wanted.vm.clone()), failure),
+    let gone = match made {
+        Made::Nothing(failure) => {
+            failed(draft, session, Some(wanted.vm.clone()), failure);
+            Vec::new()
+        }
         Made::Differs(failure) => {
             failed(draft, session, Some(wanted.vm.clone()), failure);
             draft.event(Event::PointRefused { point: described(ByteCount(0)) });
-            // It goes when the session closes; one that has closed already does not come back for it.
-            draft.event(Event::PruneDelayed { again: context.now.after(RETRY_AFTER) });
+            vec![wanted.point.clone()]
         }
         Made::Point(stored) => {
             let point = described(stored);
             let forgotten = beyond(repository, &point, wanted.keep);
             draft.event(Event::PointAdded { point });
-            forgotten.into_iter().for_each(|point| draft.event(Event::PointForgotten { point }));
+            forgotten.iter().for_each(|point| draft.event(Event::PointForgotten { point: point.clone() }));
             let told = session::Command::PointCommitted { point: wanted.point.clone(), stored };
             draft.send(session.clone(), Message::Session(told));
             log::owe(repository, draft, context);
+            forgotten
         }
-    }
-    // The session may have closed while the agent was writing.
-    prune_if_quiet(repository, (Some(ordinal), None), draft, context);
+    };
+    prune::go_on(repository, (Ending { order: Some(ordinal), holder: None }, &gone), draft, context);
 }
 
 /// What retention forgets once `added` is there: points of the same VM and job that are not among the newest `keep` (at
@@ -220,58 +223,4 @@ pub(super) fn hold(
         return Err(Rejection::HoldUnchanged { point: point.clone(), held: hold });
     }
     Ok(Decision::event(Event::HoldSet { point: point.clone(), hold, by: context.principal.clone() }))
-}
-
-/// Orders a prune of all forgotten points when nothing else is open, `but` for an order and an access that end in
-/// this decision.
-pub(super) fn prune_if_quiet(
-    repository: &Defined,
-    but: (Option<u64>, Option<&Address>),
-    draft: &mut RepositoryDraft<'_>,
-    context: &Context,
-) {
-    let forgot_none = repository.forgotten.is_empty();
-    if !forgot_none && repository.quiet(but.0, but.1) {
-        order_prune(repository, draft, context);
-    }
-}
-
-fn order_prune(repository: &Defined, draft: &mut RepositoryDraft<'_>, context: &Context) {
-    let points: Vec<PointId> = repository.forgotten.keys().cloned().collect();
-    let spec =
-        TaskSpec::PrunePoints { repository: me(context).clone(), points: points.clone(), position: context.frame.0 };
-    draft.order(spec, None, Work::Prune { points });
-}
-
-/// At the time that was set after a prune had failed.
-pub(super) fn prune_or_delay(repository: &Defined, draft: &mut RepositoryDraft<'_>, context: &Context) {
-    if repository.quiet(None, None) && !repository.forgotten.is_empty() {
-        order_prune(repository, draft, context);
-    } else {
-        draft.event(Event::PruneDelayed { again: context.now.after(RETRY_AFTER) });
-    }
-}
-
-/// A prune has ended: what is gone is gone, what is left is tried again later, and who waited may come in.
-pub(super) fn pruned(
-    repository: &Defined,
-    ordered: &[PointId],
-    gone: Option<(&[PointId], ByteCount)>,
-    draft: &mut RepositoryDraft<'_>,
-    context: &Context,
-) {
-    let (reported, freed) = gone.unwrap_or((&[], ByteCount(0)));
-    let (done, lost): (Vec<PointId>, Vec<PointId>) =
-        reported.iter().cloned().partition(|point| ordered.contains(point));
-    let all = ordered.iter().all(|point| done.contains(point));
-    if !done.is_empty() {
-        draft.event(Event::PointsPruned { points: done, freed });
-    }
-    if !lost.is_empty() {
-        draft.event(Event::PointsLost { points: lost });
-    }
-    if !all {
-        draft.event(Event::PruneDelayed { again: context.now.after(RETRY_AFTER) });
-    }
-    access::open_waiting(repository, draft, context);
 }

@@ -1,14 +1,16 @@
 //! Random histories: P6 holds at every step.
 
 use super::tests::*;
-use super::{Access, AccessStatus, Defined, Repository, State};
+use super::{Access, AccessStatus, Defined, Marked, Repository, State};
 use crate::testing::*;
-use farshore_schemas::messages::agent::{Outcome, TaskSpec};
+use farshore_schemas::ids::Address;
+use farshore_schemas::messages::agent::{Outcome, PruneStep, TaskSpec};
 use farshore_schemas::messages::repository::{Command, Event, Purpose, Work};
 use farshore_schemas::units::ByteCount;
 use proptest::prelude::*;
 use proptest::strategy::ValueTree;
 use proptest::test_runner::TestRunner;
+use std::collections::BTreeMap;
 
 /// How the agent ends one of the open orders: well in most cases, badly in some.
 fn end_one(given: &Given<Repository>, which: u8, how: u8) -> Option<Command> {
@@ -23,7 +25,8 @@ fn end_one(given: &Given<Repository>, which: u8, how: u8) -> Option<Command> {
         (TaskSpec::CommitPoint { disks, .. }, _) => {
             Outcome::PointDurable { stored: ByteCount(1), disks: disks.clone() }
         }
-        (TaskSpec::PrunePoints { points, .. }, _) => Outcome::Pruned { points: points.clone(), freed: ByteCount(1) },
+        (TaskSpec::PrunePoints { step: PruneStep::Mark, .. }, _) => Outcome::Done,
+        (TaskSpec::PrunePoints { points, .. }, _) => Outcome::Pruned { points: points.clone(), bytes: ByteCount(1) },
         (TaskSpec::VerifyPoint { .. }, _) => Outcome::Verified { chunks: 1, damage: Vec::new(), damaged: 0 },
         (TaskSpec::KeepLog { least, .. }, _) => {
             let (lineage, hash) = (order.task.lineage, digest(9));
@@ -52,11 +55,16 @@ fn step(given: &Given<Repository>, (op, a, b): (u8, u8, u8)) -> Option<(&'static
     })
 }
 
-/// Plays a history and holds P6 at each step: a prune is ordered only while no access stands, naming only points that retention
-/// forgot and nobody holds; a point is never added without its agent's proof. Gives the number of prunes ordered.
+/// Accesses by who holds them and how often that party had one before: what stands is told from what came later.
+type Stands = BTreeMap<Address, u32>;
+
+/// Plays a history and holds P6 at each step: a sweep is ordered only when every access has ended that stood when its mark was
+/// confirmed, naming only points that retention forgot and nobody holds; a point is never added without its agent's proof.
+/// Gives the number of sweeps ordered.
 fn play(ops: Vec<(u8, u8, u8)>) -> Result<usize, TestCaseError> {
     let mut now = served();
-    let mut prunes = 0;
+    let mut sweeps = 0;
+    let (mut asked, mut stood) = (Stands::new(), Stands::new());
     for op in ops {
         if op.0 == 10 && op.1 == 0 {
             now = wake_when_due(now);
@@ -66,30 +74,44 @@ fn play(ops: Vec<(u8, u8, u8)>) -> Result<usize, TestCaseError> {
         let proven = matches!(&command, Command::TaskEnded { outcome: Outcome::PointDurable { .. }, .. });
         let before = state(&now).clone();
         let then = now.from(from).when(command);
-        let ordered = then.decided.as_ref().ok().and_then(pruned);
-        let added = then.decided.iter().flat_map(|d| &d.events).any(|e| matches!(e, Event::PointAdded { .. }));
+        let events: Vec<Event> = then.decided.iter().flat_map(|d| d.events.clone()).collect();
+        let ordered = then.decided.as_ref().ok().and_then(swept);
+        let added = events.iter().any(|e| matches!(e, Event::PointAdded { .. }));
         prop_assert!(proven || !added);
         now = then.whatever();
         let after = state(&now);
+        for event in &events {
+            if let Event::AccessAsked { holder, .. } = event {
+                *asked.entry(holder.clone()).or_default() += 1;
+            } else if let Event::PointsMarked { .. } = event {
+                stood = asked.clone();
+                stood.retain(|holder, _| after.accesses.contains_key(holder));
+            }
+        }
         for point in ordered.iter().flatten() {
             prop_assert!(before.forgotten.contains_key(point) && !before.forgotten[point].held);
         }
         if ordered.is_some() {
-            prunes += 1;
-            prop_assert!(after.accesses.is_empty(), "an access stands: {:?}", after.accesses);
+            sweeps += 1;
+            let still =
+                |(holder, nth): &(&Address, &u32)| after.accesses.contains_key(*holder) && asked[*holder] == **nth;
+            prop_assert_eq!(stood.iter().find(still), None, "an access of the mark stands: {:?}", after.accesses);
         }
         check(&before, after)?;
     }
-    Ok(prunes)
+    Ok(sweeps)
 }
 
 fn check(before: &Defined, after: &Defined) -> Result<(), TestCaseError> {
-    if after.pruning(None) {
-        let waits = |access: &Access| access.status == AccessStatus::Waiting;
-        prop_assert!(after.accesses.values().all(waits), "an access does not wait: {:?}", after.accesses);
-        let harmless = |work: &Work| matches!(work, Work::Prune { .. } | Work::Verify { .. } | Work::KeepLog { .. });
-        prop_assert!(after.orders.open.values().all(|open| harmless(&open.work)));
-    }
+    let steps = |work: &Work| matches!(work, Work::Mark { .. } | Work::Sweep { .. } | Work::Empty { .. });
+    prop_assert!(after.orders.open.values().filter(|open| steps(&open.work)).count() <= 1, "two steps at once");
+    let waits = |access: &Access| access.status == AccessStatus::Waiting;
+    prop_assert!(!after.accesses.values().any(waits), "an access waits: {:?}", after.accesses);
+    // What is forgotten goes in the end: something is under way, or the actor wakes.
+    let idle = after.marked.is_none() && !after.stepping(None) && after.prune_again.is_none();
+    prop_assert!(after.forgotten.is_empty() || !idle, "nothing will prune {:?}", after.forgotten);
+    let waits = |marked: &Marked| !marked.waits.is_empty();
+    prop_assert!(after.stepping(None) || after.marked.as_ref().is_none_or(waits), "nothing will sweep");
     for access in after.accesses.values() {
         if let Some(point) = &access.point {
             prop_assert!(after.points.contains_key(point), "{} is read and forgotten", point);
@@ -97,6 +119,10 @@ fn check(before: &Defined, after: &Defined) -> Result<(), TestCaseError> {
     }
     for (id, point) in &before.points {
         prop_assert!(!(point.held && after.forgotten.contains_key(id)), "{} is held and forgotten", id);
+    }
+    for (mark, trash) in &before.trash {
+        let kept = after.trash.get(mark);
+        prop_assert!(kept.is_none_or(|kept| kept.hold >= trash.hold), "the hold of {} is shorter", mark);
     }
     Ok(())
 }
@@ -115,7 +141,7 @@ proptest! {
 
 /// The histories reach what they are to hold.
 #[test]
-fn random_commands_prune() {
+fn random_commands_sweep() {
     let mut runner = TestRunner::deterministic();
     let histories = (0..256).map(|_| histories().new_tree(&mut runner).unwrap().current());
     assert!(histories.map(|ops| play(ops).unwrap()).sum::<usize>() > 0);

@@ -15,9 +15,15 @@ pub(super) const AGENT: &str = "hq:agent/m1";
 pub(super) const OPS: &str = "hq:api/operator";
 pub(super) const S1: &str = "hq:session/s1";
 pub(super) const S2: &str = "dr:session/s2";
+pub(super) const HOLD: Millis = Millis::from_mins(60);
 
 pub(super) fn define(path: &str) -> Command {
-    Command::Define(RepositorySpec { mover: name("m1"), path: path.to_owned(), passphrase_file: None })
+    Command::Define(RepositorySpec {
+        mover: name("m1"),
+        path: path.to_owned(),
+        passphrase_file: None,
+        trash_hold: HOLD,
+    })
 }
 
 pub(super) fn ready(incarnation: u8) -> Command {
@@ -91,12 +97,25 @@ pub(super) fn points(given: &Given<Repository>) -> Vec<String> {
     state(given).points.keys().map(ToString::to_string).collect()
 }
 
-/// The points that a decision orders to be pruned.
-pub(super) fn pruned(decision: &Decision<Event>) -> Option<Vec<PointId>> {
+/// The points that a decision orders to be marked.
+pub(super) fn marked(decision: &Decision<Event>) -> Option<Vec<PointId>> {
     decision.events.iter().find_map(|event| {
-        let Event::Ordered { work: Work::Prune { points }, .. } = event else { return None };
+        let Event::Ordered { work: Work::Mark { points, .. }, .. } = event else { return None };
         Some(points.clone())
     })
+}
+
+/// The points that a decision orders to be swept.
+pub(super) fn swept(decision: &Decision<Event>) -> Option<Vec<PointId>> {
+    decision.events.iter().find_map(|event| {
+        let Event::Ordered { work: Work::Sweep { points, .. }, .. } = event else { return None };
+        Some(points.clone())
+    })
+}
+
+/// What the agent answers to a sweep of these points.
+pub(super) fn gone(ids: &[&str]) -> Outcome {
+    Outcome::Pruned { points: ids.iter().map(|id| point(id)).collect(), bytes: ByteCount(5) }
 }
 
 /// Defined, with its agent there.
@@ -349,7 +368,12 @@ fn task_ids_are_never_used_twice_although_the_repository_was_removed() {
 
 #[test]
 fn a_change_of_mover_says_farewell_to_the_one_before() {
-    let moved = Command::Define(RepositorySpec { mover: name("m2"), path: "/r".to_owned(), passphrase_file: None });
+    let moved = Command::Define(RepositorySpec {
+        mover: name("m2"),
+        path: "/r".to_owned(),
+        passphrase_file: None,
+        trash_hold: HOLD,
+    });
     let given = served().later(Millis(1)).from(OPS).when(moved).sent(&[
         (MOVER, Message::Mover(mover::Command::Unregister)),
         ("hq:mover/m2", Message::Mover(mover::Command::Register)),

@@ -270,6 +270,7 @@ fn proof(work: &Work, end: End, disk: &DiskName, outcome: &Outcome) -> Result<Pr
         | Outcome::Snapshot { .. }
         | Outcome::PointDurable { .. }
         | Outcome::Pruned { .. }
+        | Outcome::TooEarly { .. }
         | Outcome::Verified { .. }
         | Outcome::LogKept { .. } => None,
     };

@@ -58,6 +58,7 @@ fn receiver(folder: &Path, peer: Digest) -> (Arc<Shared>, Listener, String, Rece
         tables: Mutex::new(tables),
         open_repositories: Mutex::default(),
         open_replicas: Mutex::default(),
+        began: std::time::Instant::now(),
     });
     let socket = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = socket.local_addr().unwrap().to_string();

@@ -4,9 +4,9 @@ use crate::shared::Shared;
 use crate::task::{Task, TaskError, TaskResult, failure};
 use farshore_format::repository::{PointDisk, PointManifest};
 use farshore_hosts::{FolderHost, HostError, NewVm};
-use farshore_repository::ReplicaStore;
+use farshore_repository::{ReplicaStore, Repository};
 use farshore_schemas::ids::{Name, PointId, VmName, VmRef};
-use farshore_schemas::messages::agent::{DiskFacts, DiskPoint, Outcome, TaskSpec};
+use farshore_schemas::messages::agent::{DiskFacts, DiskPoint, Failure, Outcome, PruneStep, TaskSpec};
 use farshore_schemas::units::{ByteCount, Timestamp};
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
@@ -42,9 +42,9 @@ pub(super) fn run_repository(task: &Task) -> TaskResult<Outcome> {
             let stored = repository.commit_point(&manifest)?;
             Ok(Outcome::PointDurable { stored, disks: disks.clone() })
         }
-        TaskSpec::PrunePoints { repository, points, position } => {
-            let pruned = task.shared.repository(repository)?.prune(points, *position)?;
-            Ok(Outcome::Pruned { points: pruned.points, freed: pruned.freed })
+        TaskSpec::PrunePoints { repository, points, mark, position, step } => {
+            let repository = task.shared.repository(repository)?;
+            prune(task, &repository, (points, (*mark, *position)), *step)
         }
         TaskSpec::VerifyPoint { repository, point } => {
             let threads = std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
@@ -69,6 +69,35 @@ pub(super) fn run_repository(task: &Task) -> TaskResult<Outcome> {
         | TaskSpec::KeepLog { .. }
         | TaskSpec::AbsorbWorking { .. }
         | TaskSpec::DropReplica { .. } => Err(wrong_lane()),
+    }
+}
+
+/// A step of a prune. The folder says itself whether it is time.
+fn prune(
+    task: &Task,
+    repository: &Repository,
+    (points, at): (&[PointId], (u64, u64)),
+    step: PruneStep,
+) -> TaskResult<Outcome> {
+    let now = task.shared.uptime();
+    match step {
+        PruneStep::Mark => {
+            repository.mark_points(points, at)?;
+            Ok(Outcome::Done)
+        }
+        PruneStep::Sweep { hold } => {
+            let swept = repository.sweep_marked(points, at, (hold, now))?;
+            Ok(Outcome::Pruned { points: swept.points, bytes: swept.marked })
+        }
+        PruneStep::Empty { hold } => match repository.empty_trash(at, (hold, now)) {
+            Ok(bytes) => Ok(Outcome::Pruned { points: Vec::new(), bytes }),
+            Err(error) => {
+                if let farshore_repository::Error::Held { left, .. } = &error {
+                    return Ok(Outcome::TooEarly { failure: Failure::from(&error), left: *left });
+                }
+                Err(error.into())
+            }
+        },
     }
 }
 

@@ -5,9 +5,9 @@ use farshore_agent::Agent;
 use farshore_bus::LocalBus;
 use farshore_schemas::ids::{Digest, TaskId};
 use farshore_schemas::messages::agent::{
-    DigestStore, DiskFacts, DiskPoint, DiskSink, Endpoint, Moved, Outcome, TaskSpec,
+    DigestStore, DiskFacts, DiskPoint, DiskSink, Endpoint, Moved, Outcome, PruneStep, TaskSpec,
 };
-use farshore_schemas::units::ByteCount;
+use farshore_schemas::units::{ByteCount, Millis};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -245,9 +245,20 @@ async fn a_backup_and_an_increment_are_restored_byte_for_byte_with_their_holes()
     assert!(matches!(verified, Outcome::Verified { damaged: 0, .. }), "{verified:?}");
     let close = TaskSpec::CloseAccess { repository: name("main"), access: access.clone() };
     assert_eq!(world.hq.done("keeper", close).await, Outcome::Done);
-    let prune = TaskSpec::PrunePoints { repository: name("main"), points: vec![point("p1")], position: 9 };
-    let pruned = world.hq.done("keeper", prune).await;
-    assert!(matches!(pruned, Outcome::Pruned { .. }), "{pruned:?}");
+    let (hour, none) = (Millis::from_mins(60), Millis(0));
+    let step = |position, step| {
+        let points = if matches!(step, PruneStep::Empty { .. }) { Vec::new() } else { vec![point("p1")] };
+        world.hq.done("keeper", TaskSpec::PrunePoints { repository: name("main"), points, mark: 9, position, step })
+    };
+    assert_eq!(step(9, PruneStep::Mark).await, Outcome::Done);
+    let behind = step(8, PruneStep::Sweep { hold: hour }).await;
+    assert!(matches!(&behind, Outcome::Failed(failure) if failure.code == "FS-REPO-POSITION"), "{behind:?}");
+    let swept = step(10, PruneStep::Sweep { hold: hour }).await;
+    assert!(matches!(&swept, Outcome::Pruned { points, .. } if *points == [point("p1")]), "{swept:?}");
+    let early = step(11, PruneStep::Empty { hold: none }).await;
+    let Outcome::TooEarly { failure, left } = early else { panic!("{early:?}") };
+    assert_eq!(failure.code, "FS-REPO-HELD");
+    assert!(failure.transient && left.0 <= hour.0 && left.0 > hour.0 / 2, "{left:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

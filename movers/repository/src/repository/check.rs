@@ -34,7 +34,8 @@ struct Wanted {
 }
 
 impl Repository {
-    /// Whether each of these records is stored and can be counted on. While a session is open, what was found stays.
+    /// Whether each of these records is stored and can be counted on, in a pack that no mark has named. While a session is
+    /// open, what was found stays.
     ///
     /// # Errors
     /// What the disk says.
@@ -42,8 +43,7 @@ impl Repository {
         let mut pinned = self.pinned();
         let places = loop {
             let places = self.places(ids)?;
-            let places: Vec<_> =
-                places.into_iter().map(|place| place.filter(|place| !self.is_damaged(place))).collect();
+            let places: Vec<_> = places.into_iter().map(|place| place.filter(|place| self.lasts(place))).collect();
             let met: HashSet<u32> = places.iter().flatten().map(|place| place.pack).collect();
             let fresh: Vec<u32> = met.into_iter().filter(|pack| !pinned.vetted.contains(pack)).collect();
             if fresh.is_empty() {
@@ -58,9 +58,7 @@ impl Repository {
                 }
             }
         };
-        if pinned.sessions > 0 {
-            pinned.packs.extend(places.iter().flatten().map(|place| place.pack));
-        }
+        pinned.pin(places.iter().flatten().map(|place| place.pack));
         Ok(places.iter().map(Option::is_some).collect())
     }
 

@@ -168,6 +168,7 @@ impl Repository {
             pinned: Mutex::new(Pinned::default()),
             deciding: Mutex::new(()),
             keeping: Mutex::new(()),
+            counted: Mutex::default(),
             opening: random_id(),
             added: Mutex::default(),
             io,
@@ -176,6 +177,9 @@ impl Repository {
             repository.clear_temporary()?;
         }
         repository.load_marks()?;
+        if repository.lock.is_some() {
+            repository.load_going()?;
+        }
         repository.reload_packs(true)?;
         Ok(repository)
     }

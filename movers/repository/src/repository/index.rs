@@ -4,6 +4,7 @@
 //! A segment holds the records of whole packs, so that a pack that is in a segment's table needs no second look, and a pack
 //! that is in none has its directory read when the repository is opened.
 
+use super::marks::Going;
 use super::merge::{Merge, Walk};
 use super::segment::{self, Segment};
 use super::{Repository, damaged, packs::plain_word};
@@ -35,6 +36,8 @@ pub(super) struct Index {
     next: u64,
     /// Places that do not count as stored.
     pub(super) damage: damaged::Known,
+    /// Packs that a prune has marked, if one has.
+    pub(super) going: Option<Going>,
 }
 
 /// A pack that was heard of.
@@ -73,6 +76,7 @@ impl Index {
             noted: BTreeMap::new(),
             next: 1,
             damage: damaged::Known::default(),
+            going: None,
         }
     }
 
@@ -121,6 +125,7 @@ impl Index {
             let plain = plain_word(entry.kind, entry.plain as usize);
             let place = Place { pack, number, offset, stored: entry.stored, plain };
             let sound = !self.is_damaged(&place);
+            let lasts = sound && !self.is_going(&place);
             match self.noted.entry(entry.id) {
                 Entry::Vacant(free) => {
                     free.insert(place);
@@ -128,7 +133,9 @@ impl Index {
                 // One that is found already may be in a better known pack, and is as good unless it is damaged there.
                 Entry::Occupied(mut taken) => {
                     let known = &self.packs[taken.get().pack as usize].id;
-                    if sound && self.damage.marks.has(known, taken.get().number) {
+                    let hurt = self.damage.marks.has(known, taken.get().number);
+                    let goes = self.going.as_ref().is_some_and(|going| going.packs.contains(known));
+                    if (sound && hurt) || (lasts && goes) {
                         taken.insert(place);
                     }
                 }
@@ -164,30 +171,56 @@ impl Index {
         !marks.is_empty() && self.packs.get(place.pack as usize).is_some_and(|pack| marks.has(&pack.id, place.number))
     }
 
-    /// Where a record lies, in a pack that is there. A place that was found damaged is told only when there is no other.
+    /// Whether a place is in a pack that a prune has marked.
+    pub(super) fn is_going(&self, place: &Place) -> bool {
+        let pack = self.packs.get(place.pack as usize);
+        self.going.as_ref().zip(pack).is_some_and(|(going, pack)| going.packs.contains(&pack.id))
+    }
+
+    /// Where a record lies, in a pack that is there. A place in a pack that was marked is told only when there is no other,
+    /// and one that was found damaged only when there is none of that kind either.
     pub(super) fn find(&self, id: &ChunkId) -> Result<Option<Place>> {
-        let mut damaged = None;
+        let (mut going, mut damaged) = (None, None);
+        let mut lasts = |place: &Place| {
+            if self.is_damaged(place) {
+                damaged = damaged.or(Some(*place));
+            } else if self.is_going(place) {
+                going = going.or(Some(*place));
+            } else {
+                return true;
+            }
+            false
+        };
         if let Some(place) = self.noted.get(id)
             && self.pack(place.pack).is_some()
+            && lasts(place)
         {
-            if !self.is_damaged(place) {
-                return Ok(Some(*place));
-            }
-            damaged = Some(*place);
+            return Ok(Some(*place));
         }
         for part in self.segments.iter().rev() {
             if let Some(place) = part.segment.find(&self.io, id)? {
                 let pack = part.packs.get(place.pack as usize).copied();
                 if let Some(pack) = pack.filter(|pack| self.pack(*pack).is_some()) {
                     let place = Place { pack, ..place };
-                    if !self.is_damaged(&place) {
+                    if lasts(&place) {
                         return Ok(Some(place));
                     }
-                    damaged = damaged.or(Some(place));
                 }
             }
         }
-        Ok(damaged)
+        Ok(going.or(damaged))
+    }
+
+    /// Whether a segment knows a record in a pack that is there.
+    pub(super) fn in_segments(&self, id: &ChunkId) -> Result<bool> {
+        for part in &self.segments {
+            let place = part.segment.find(&self.io, id)?;
+            let pack = place.and_then(|place| part.packs.get(place.pack as usize).copied());
+            if pack.is_some_and(|pack| self.pack(pack).is_some()) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     /// Loads the segments that are sound, and deletes those that are not when the repository is `ours` to change. Answers the
@@ -308,10 +341,15 @@ impl Index {
         let there: BTreeSet<u32> = self.all_packs().map(|(number, _)| number).collect();
         let merged = {
             let packs: Vec<FileId> = self.packs.iter().map(|known| known.id).collect();
-            let marks = self.damage.marks.clone();
-            let damaged = |place: &Place| marks.has(&packs[place.pack as usize], place.number);
+            let (marks, going) = (self.damage.marks.clone(), self.going.clone());
+            // A pack that was marked is worse than any other but a damaged one: the other copy is there to stay.
+            let doubt = |place: &Place| {
+                let pack = &packs[place.pack as usize];
+                let goes = going.as_ref().is_some_and(|going| going.packs.contains(pack));
+                if marks.has(pack, place.number) { 2 } else { u8::from(goes) }
+            };
             let (left, right) = (Walk::new((&io, &there), &older), Walk::new((&io, &there), &newer));
-            let mut both = Merge { left, right, damaged: &damaged };
+            let mut both = Merge { left, right, doubt: &doubt };
             self.write(count, &mut both)
         };
         if let Err(error) = merged {

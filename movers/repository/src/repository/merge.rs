@@ -50,11 +50,12 @@ impl Iterator for Walk<'_> {
     }
 }
 
-/// Two segments as one: where both have an id, the entry of the newer, which is the right one, unless that is damaged.
+/// Two segments as one: where both have an id, the entry that can be better counted on, and of equals that of the newer.
 pub(super) struct Merge<'a> {
     pub(super) left: Walk<'a>,
     pub(super) right: Walk<'a>,
-    pub(super) damaged: &'a dyn Fn(&Place) -> bool,
+    /// How little a place can be counted on: 0 for one that lasts.
+    pub(super) doubt: &'a dyn Fn(&Place) -> u8,
 }
 
 impl Iterator for Merge<'_> {
@@ -69,7 +70,7 @@ impl Iterator for Merge<'_> {
             (Some(left), Some(right)) if left == right => {
                 let (older, newer) = (self.left.next(), self.right.next());
                 match (&older, &newer) {
-                    (Some(Ok((_, old))), Some(Ok((_, new)))) if (self.damaged)(new) && !(self.damaged)(old) => older,
+                    (Some(Ok((_, old))), Some(Ok((_, new)))) if (self.doubt)(old) < (self.doubt)(new) => older,
                     _ => newer,
                 }
             }

@@ -8,7 +8,7 @@
 use crate::io::Io;
 use farshore_format::repository::{ChunkId, Cutter, Domain, FileId, RepositoryKey, SealKey, Suite};
 use farshore_schemas::ids::Name;
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
@@ -22,6 +22,7 @@ mod home;
 mod index;
 mod log;
 mod log_keeper;
+mod marks;
 mod merge;
 mod owner;
 mod packs;
@@ -37,6 +38,7 @@ mod slots;
 mod source;
 mod stages;
 mod syncer;
+mod trash;
 mod verify;
 
 pub use backup::{BackedUp, BackupOptions, Changes};
@@ -53,6 +55,7 @@ pub use restore::Restored;
 pub use slots::SharedDomain;
 pub use source::{RawSource, Source};
 pub use stages::Stages;
+pub use trash::Monotonic;
 pub use verify::{Damage, Verified};
 
 /// An open repository. Shared between threads as `Arc`.
@@ -76,6 +79,8 @@ pub struct Repository {
     deciding: Mutex<()>,
     /// One shipment of the site's log at a time: a shorter piece must not take the place of a longer one.
     keeping: Mutex<()>,
+    /// Until when the time that the trash has served is counted, by its folder's name.
+    counted: Mutex<BTreeMap<String, Monotonic>>,
     /// Random; see [`Repository::opening`].
     opening: FileId,
     /// What disks added that no point names yet.
@@ -84,8 +89,11 @@ pub struct Repository {
 
 #[derive(Debug, Default)]
 struct Pinned {
-    sessions: usize,
-    packs: HashSet<u32>,
+    /// Open sessions by their numbers, and the number of the next.
+    sessions: BTreeSet<u64>,
+    next: u64,
+    /// Packs, each with the newest session that was open when it was last stored to or found: no later one counts on it.
+    packs: HashMap<u32, u64>,
     /// Packs that were looked at in this opening and are whole, and those that it has begun.
     vetted: HashSet<u32>,
 }
@@ -115,17 +123,26 @@ fn random_id() -> FileId {
     id
 }
 
+impl Pinned {
+    /// Whoever is open may count on these packs.
+    fn pin(&mut self, packs: impl IntoIterator<Item = u32>) {
+        if let Some(newest) = self.sessions.last() {
+            self.packs.extend(packs.into_iter().map(|pack| (pack, *newest)));
+        }
+    }
+}
+
 /// Keeps everything that is stored or found while it lives from a prune in this process.
 #[derive(Debug)]
-pub struct WriteSession(Arc<Repository>);
+pub struct WriteSession(Arc<Repository>, u64);
 
 impl Drop for WriteSession {
     fn drop(&mut self) {
         let mut pinned = self.0.pinned();
-        pinned.sessions -= 1;
-        if pinned.sessions == 0 {
-            pinned.packs.clear();
-        }
+        pinned.sessions.remove(&self.1);
+        let oldest = pinned.sessions.first().copied();
+        // A pack stays while a session is open that was when it was pinned.
+        pinned.packs.retain(|_, newest| oldest.is_some_and(|oldest| oldest <= *newest));
     }
 }
 
@@ -135,14 +152,21 @@ impl Repository {
         self.pinned.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn is_pinned(&self, pack: u32) -> bool {
+        self.pinned().packs.contains_key(&pack)
+    }
+
     fn decide_alone(&self) -> MutexGuard<'_, ()> {
         self.deciding.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Begins a write session: see [`WriteSession`].
     pub fn write_session(self: &Arc<Self>) -> WriteSession {
-        self.pinned().sessions += 1;
-        WriteSession(self.clone())
+        let mut pinned = self.pinned();
+        let number = pinned.next;
+        pinned.next += 1;
+        pinned.sessions.insert(number);
+        WriteSession(self.clone(), number)
     }
 
     /// Its folder.

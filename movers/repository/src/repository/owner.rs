@@ -150,7 +150,10 @@ impl Repository {
             tracing::warn!(path = %self.root.display(), now = %owner.lineage, "the owner's log was put back: its folder is taken over under the new lineage");
         }
         // The positions of prunes count in the log that owns the folder.
+        self.set_trash_apart()?;
         self.io.remove_file(&self.root.join("position"))?;
+        self.io.remove_file(&self.root.join("going"))?;
+        self.index_mut().going = None;
         let (site, repository, lineage) = (owner.site.clone(), owner.repository.clone(), owner.lineage);
         self.write_owner(&OwnerFile { site, repository, lineage, epoch })
     }

@@ -117,12 +117,7 @@ impl Repository {
                 none => none.insert(self.begin_pack()?),
             };
             let place = filling.add(record);
-            {
-                let mut pinned = self.pinned();
-                if pinned.sessions > 0 {
-                    pinned.packs.insert(place.pack);
-                }
-            }
+            self.pinned().pin([place.pack]);
             added += u64::from(place.stored);
             places.push((record.id, place));
             if filling.gathered.bytes().len() >= GATHER {

@@ -1,17 +1,18 @@
-//! Deletion in two phases, ordered by log position. A prune finds what the points that stay name and writes anew what is
-//! left of packs of which little is named; then it drops points, unlinks what an earlier prune put into the trash, and moves
-//! packs of which nothing is named any more into a trash of its own position. What lies in the trash can still be read by a
-//! restore that began before.
+//! Deletion. A mark finds what would go (`marks.rs`) and moves nothing. A sweep finds anew what the points that stay name,
+//! writes anew what is left of packs of which little is named, and moves points and packs into a trash of the prune's own,
+//! where a restore that began before still finds them. The trash is emptied after a hold (`trash.rs`). On a folder alone all
+//! of it is one act, which empties what the act before has put into the trash.
 
 use super::backup::id_of;
 use super::damaged::damage_of;
 use super::packs::{Packed, pack_path};
 use super::records::{Found, Reader};
+use super::trash::{Monotonic, length};
 use super::{Repository, WriteSession};
 use crate::{Error, Result};
 use farshore_format::repository::{ChunkId, FileId, PACK_HEADER_LEN, Place};
 use farshore_schemas::ids::PointId;
-use farshore_schemas::units::ByteCount;
+use farshore_schemas::units::{ByteCount, Millis};
 use std::collections::{BTreeMap, HashSet};
 use std::path::Path;
 
@@ -41,6 +42,13 @@ struct Plan {
     rewritten: ByteCount,
 }
 
+impl Pruned {
+    /// The points are gone already.
+    fn nothing(points: &[PointId]) -> Pruned {
+        Pruned { points: points.to_vec(), freed: ByteCount(0), marked: ByteCount(0), rewritten: ByteCount(0) }
+    }
+}
+
 impl Live {
     fn any(&self, pack: u32) -> bool {
         self.0.get(&pack).is_some_and(|bits| bits.iter().any(|word| *word != 0))
@@ -62,8 +70,62 @@ impl Live {
 }
 
 impl Repository {
-    /// Drops these points and cleans up: see the module. `position` is how far the owner's log had come when it decided.
-    /// Done twice at the same position it is harmless.
+    /// The sweep of the prune that was marked under this log position: drops these points, and of the packs that were marked
+    /// those that can go. What is live is found anew, so that nothing goes that a point names which was made meanwhile. `position` is
+    /// how far the owner's log had come. Done twice it is harmless; a crash half-way goes on.
+    ///
+    /// # Errors
+    /// [`Error::Position`] for a position lower than one seen, [`Error::NoMark`] when there is no such mark, [`Error::Damage`] or
+    /// [`Error::NoChunk`] when a point in the folder cannot be read in full (what it names is then unknown, so nothing is taken),
+    /// or what the disk says.
+    pub fn sweep_marked(
+        &self,
+        points: &[PointId],
+        (mark, position): (u64, u64),
+        held: (Millis, Monotonic),
+    ) -> Result<Pruned> {
+        self.io.usable()?;
+        let _alone = self.decide_alone();
+        self.in_order(position)?;
+        let marked = match self.going_at(mark) {
+            // An earlier sweep of the same came to its end, and nobody has heard of it.
+            Err(Error::NoMark { .. }) if self.swept(points, mark)? => return Ok(Pruned::nothing(points)),
+            other => other?,
+        };
+        // All that must be read is read first, so that what cannot be read leaves every point where it is.
+        self.flush()?;
+        let live = self.live(points)?;
+        let plan = self.plan(&live, Some(&marked))?;
+        self.note_position(position)?;
+        let trash = self.make_trash(mark, held)?;
+        self.drop_points(points, &trash)?;
+        let moved = self.sweep(&plan, &trash)?;
+        self.forget_going()?;
+        self.forget_gone()?;
+        Ok(Pruned { points: points.to_vec(), freed: ByteCount(0), marked: moved, rewritten: plan.rewritten })
+    }
+
+    /// Whether this sweep was done: none of the points is there, and its trash is.
+    fn swept(&self, points: &[PointId], mark: u64) -> Result<bool> {
+        let there = self.point_names()?;
+        Ok(self.trash_path(mark).exists() && !points.iter().any(|point| there.contains(point)))
+    }
+
+    /// Packs of which little or nothing would be named if these points went.
+    pub(super) fn sparse_packs(&self, points: &[PointId]) -> Result<HashSet<FileId>> {
+        let packs: Vec<(u32, FileId)> = self.index().all_packs().collect();
+        let live = self.live(points)?;
+        let mut going = HashSet::new();
+        for (number, id) in packs {
+            if !self.is_pinned(number) && self.worth_going(&live, (number, &id))?.is_some() {
+                going.insert(id);
+            }
+        }
+        Ok(going)
+    }
+
+    /// A prune of a folder alone, which no site's agent serves: drops these points and cleans up in one act, and deletes what such
+    /// acts at lower positions have put into the trash. Done twice at the same position it is harmless.
     ///
     /// # Errors
     /// [`Error::Position`] for a position lower than one seen, [`Error::Damage`] or [`Error::NoChunk`] when a point in the folder
@@ -71,44 +133,25 @@ impl Repository {
     pub fn prune(&self, points: &[PointId], position: u64) -> Result<Pruned> {
         self.io.usable()?;
         let _alone = self.decide_alone();
-        let seen = self.position()?;
-        if seen.is_some_and(|seen| position < seen) {
-            return Err(Error::Position { asked: position, seen: seen.unwrap_or(0) });
-        }
+        self.in_order(position)?;
         // All that must be read is read first, so that what cannot be read leaves every point where it is.
         self.flush()?;
         let live = self.live(points)?;
-        let plan = self.plan(&live)?;
-        self.note_position(seen, position)?;
-        let trash = self.root.join("trash").join(format!("{position:020}"));
+        let plan = self.plan(&live, None)?;
+        self.note_position(position)?;
+        let trash = self.trash_path(position);
         for folder in ["points", "packs"] {
             self.io.make_folder(&trash.join(folder))?;
         }
         self.io.sync_folder(&self.root.join("trash"))?;
         self.drop_points(points, &trash)?;
-        let freed = self.empty_trash(position)?;
+        let freed = self.empty_earlier(position)?;
         let marked = self.sweep(&plan, &trash)?;
+        if self.index().going.is_some() {
+            self.forget_going()?;
+        }
         self.forget_gone()?;
         Ok(Pruned { points: points.to_vec(), freed, marked, rewritten: plan.rewritten })
-    }
-
-    fn note_position(&self, seen: Option<u64>, position: u64) -> Result<()> {
-        if seen != Some(position) {
-            self.io.place_durable(&self.root.join("position"), format!("{position}\n").as_bytes())?;
-        }
-        Ok(())
-    }
-
-    /// The highest log position that a prune has come with.
-    ///
-    /// # Errors
-    /// [`Error::Damage`].
-    pub fn position(&self) -> Result<Option<u64>> {
-        let path = self.root.join("position");
-        let Some(bytes) = self.io.read(&path)? else { return Ok(None) };
-        let text = String::from_utf8_lossy(&bytes);
-        let position = text.trim().parse();
-        position.map(Some).map_err(|_| self.io.damage(&path, format!("{text:?} is not a log position")))
     }
 
     fn drop_points(&self, points: &[PointId], trash: &Path) -> Result<()> {
@@ -155,57 +198,51 @@ impl Repository {
         Ok(live)
     }
 
-    /// Unlinks what prunes at lower positions have put into the trash.
-    fn empty_trash(&self, position: u64) -> Result<ByteCount> {
-        let root = self.root.join("trash");
+    /// Deletes what prunes at lower positions have put into the trash.
+    fn empty_earlier(&self, position: u64) -> Result<ByteCount> {
         let mut freed = ByteCount(0);
-        for name in self.io.names(&root)? {
+        for name in self.io.names(&self.root.join("trash"))? {
             if name.parse::<u64>().is_ok_and(|marked_at| marked_at < position) {
-                for folder in ["packs", "points"] {
-                    let folder = root.join(&name).join(folder);
-                    for file in self.io.names(&folder)? {
-                        let path = folder.join(file);
-                        freed = freed + length(&path);
-                        self.io.remove_file(&path)?;
-                    }
-                }
-                self.io.remove_folder(&root.join(name))?;
+                freed = freed + self.delete_trash(&name)?;
             }
         }
         Ok(freed)
     }
 
-    /// Finds what can go: whole packs, and packs of which little is live after rewriting that, durable. A pack with damage in
-    /// what is live of it stays as it is.
-    fn plan(&self, live: &Live) -> Result<Plan> {
+    /// Finds what can go, of packs that were `marked` when some were: whole packs, and packs of which little is live after
+    /// rewriting that, durable.
+    fn plan(&self, live: &Live, marked: Option<&HashSet<FileId>>) -> Result<Plan> {
         let packs: Vec<(u32, FileId)> = self.index().all_packs().collect();
         let mut plan = Plan { going: Vec::new(), rewritten: ByteCount(0) };
         for (number, id) in packs {
-            if self.pinned().packs.contains(&number) {
+            if marked.is_some_and(|marked| !marked.contains(&id)) || self.is_pinned(number) {
                 continue;
             }
-            let (kept, whole) = match self.live_records(live, (number, &id)) {
-                Ok(records) => records,
-                // Nothing in it is named: there is nothing to lose with it.
-                Err(error)
-                    if damage_of(&error).is_some() && !live.any(number) && pack_path(&self.root, &id).exists() =>
-                {
-                    (Vec::new(), u64::MAX)
-                }
-                Err(error) if damage_of(&error).is_some() => continue,
-                Err(error) => return Err(error),
-            };
-            let kept_bytes: u64 = kept.iter().map(|found| u64::from(found.place.stored)).sum();
-            let worth_keeping = u128::from(kept_bytes) * 100 >= u128::from(whole) * u128::from(WORTH_KEEPING);
-            if worth_keeping || kept.iter().any(|found| self.is_damaged(&found.place)) {
-                continue;
+            if let Some(kept) = self.worth_going(live, (number, &id))? {
+                plan.rewritten = plan.rewritten + ByteCount(self.rewrite(&kept)?);
+                plan.going.push((number, id));
             }
-            plan.rewritten = plan.rewritten + ByteCount(self.rewrite(&kept)?);
-            plan.going.push((number, id));
         }
         // What was rewritten is durable before what it came from goes.
         self.flush()?;
         Ok(plan)
+    }
+
+    /// What is live of a pack that should go; none of one that stays because much of it is live, or something damaged is.
+    fn worth_going(&self, live: &Live, (number, id): (u32, &FileId)) -> Result<Option<Vec<Found>>> {
+        let (kept, whole) = match self.live_records(live, (number, id)) {
+            Ok(records) => records,
+            // Nothing in it is named: there is nothing to lose with it.
+            Err(error) if damage_of(&error).is_some() && !live.any(number) && pack_path(&self.root, id).exists() => {
+                (Vec::new(), u64::MAX)
+            }
+            Err(error) if damage_of(&error).is_some() => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        let kept_bytes: u64 = kept.iter().map(|found| u64::from(found.place.stored)).sum();
+        let worth_keeping = u128::from(kept_bytes) * 100 >= u128::from(whole) * u128::from(WORTH_KEEPING);
+        let stays = worth_keeping || kept.iter().any(|found| self.is_damaged(&found.place));
+        Ok(if stays { None } else { Some(kept) })
     }
 
     /// Moves packs into the trash.
@@ -215,7 +252,7 @@ impl Repository {
             let path = pack_path(&self.root, id);
             // Held until the pack is gone from the index, so that nobody finds something in it meanwhile.
             let pinned = self.pinned();
-            if pinned.packs.contains(number) {
+            if pinned.packs.contains_key(number) {
                 continue;
             }
             marked = marked + length(&path);
@@ -256,7 +293,7 @@ impl Repository {
 
     /// Whether a session is open.
     pub fn in_use(&self) -> bool {
-        self.pinned().sessions > 0
+        !self.pinned().sessions.is_empty()
     }
 }
 
@@ -265,8 +302,4 @@ impl WriteSession {
     pub fn repository(&self) -> &Repository {
         &self.0
     }
-}
-
-fn length(path: &Path) -> ByteCount {
-    ByteCount(std::fs::metadata(path).map_or(0, |file| file.len()))
 }

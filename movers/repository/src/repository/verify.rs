@@ -162,9 +162,29 @@ impl Repository {
             uncovered.retain(|pack| !now.contains(pack));
         }
         for pack in uncovered {
+            if self.is_stored_twice(&pack)? {
+                continue;
+            }
             verified.note(folder.display().to_string(), format!("no segment covers pack {pack}"));
         }
         Ok(())
+    }
+
+    /// Whether segments know every record of a pack in another one: what was marked is stored again, and what is left of a prune that
+    /// stopped half-way was written anew. No segment need cover such a pack.
+    fn is_stored_twice(&self, pack: &FileId) -> Result<bool> {
+        let entries = match self.read_directory(pack) {
+            Ok(entries) => entries,
+            // That is told of the pack itself.
+            Err(error) if damage_of(&error).is_some() => return Ok(false),
+            Err(error) => return Err(error),
+        };
+        for entry in &entries {
+            if !self.index().in_segments(&entry.id)? {
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
 
     /// Reads every segment; answers the packs that they cover.

@@ -21,6 +21,8 @@ mod repository_log;
 #[cfg(test)]
 mod repository_mend;
 #[cfg(test)]
+mod repository_prune;
+#[cfg(test)]
 mod repository_python;
 #[cfg(test)]
 mod repository_regions;

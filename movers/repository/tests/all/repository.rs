@@ -91,7 +91,7 @@ fn lay(file: &File, (start, blocks, seed): (u64, u64, u64)) {
     file.write_all_at(&bytes, start * BLOCK).unwrap();
 }
 
-fn image(path: &Path, size: u64, runs: &[(u64, u64, u64)]) {
+pub(crate) fn image(path: &Path, size: u64, runs: &[(u64, u64, u64)]) {
     let file = File::create(path).unwrap();
     runs.iter().for_each(|run| lay(&file, *run));
     file.set_len(size).unwrap();

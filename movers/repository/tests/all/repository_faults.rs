@@ -5,7 +5,8 @@ use crate::common::StopAfter;
 use crate::repository::{content, create, disk_name, manifest, options, point_id, restore, threads, unlock};
 use farshore_format::repository::Compression;
 use farshore_repository::Result;
-use farshore_repository::{BackupOptions, RawSource, Repository, Stages};
+use farshore_repository::{BackupOptions, Monotonic, RawSource, Repository, Stages};
+use farshore_schemas::units::Millis;
 use std::collections::BTreeMap;
 use std::num::NonZeroUsize;
 use std::os::unix::fs::FileExt;
@@ -85,8 +86,13 @@ fn story(images: &Images, repository: &Arc<Repository>, told: &mut Told) -> Resu
     }
     repository.rebuild_index()?;
     told.dropped.push("two");
-    repository.prune(&[point_id("two")], position)?;
-    repository.prune(&[], position + 1).map(drop)
+    let (two, mark, held) = ([point_id("two")], position, (Millis(0), Monotonic::ZERO));
+    repository.mark_points(&two, (mark, position))?;
+    // Found after the mark: stored again, and named while the sweep is still to come.
+    images.back_up(repository, "one")?;
+    told.dropped.retain(|day| *day != "one");
+    repository.sweep_marked(&two, (mark, position + 1), held)?;
+    repository.empty_trash((mark, position + 2), held).map(drop)
 }
 
 /// What must hold in whatever state the folder was left.
