@@ -29,4 +29,6 @@ mod repository_regions;
 #[cfg(test)]
 mod repository_remote;
 #[cfg(test)]
+mod repository_stories;
+#[cfg(test)]
 mod sparse;
