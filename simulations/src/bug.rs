@@ -1,4 +1,4 @@
-//! Eight deliberate bugs, one per run, to show that the checkers find what they must. They can only be chosen with the cargo
+//! Deliberate bugs, one per run, to show that the checkers find what they must. They can only be chosen with the cargo
 //! feature `deliberate-bugs`, which this crate's tests turn on and no binary does; without it every question here is a
 //! constant no.
 
@@ -24,10 +24,44 @@ pub enum Bug {
     StartedWithoutAsking,
     /// A receiver waits for numbers that its sender has no more.
     FloorIgnored,
+    /// A sweep does not wait for the accesses that stood at its mark.
+    SweepDoesNotWait,
+    /// Who stores something is told that it is there although it lies in a marked pack.
+    MarkedHitCounts,
+    /// The commit of a point does not look whether its chunks are there.
+    CommitUnchecked,
+    /// The hold of the trash is counted by the machine's clock.
+    HoldByWallClock,
+    /// An agent goes on with a folder that has passed to another.
+    OwnerNotChecked,
+    /// A sweep takes what only manifests name that the log does not know.
+    UnknownManifestNotHeld,
+}
+
+impl Bug {
+    /// The scenario that must find it.
+    pub fn scenario(self) -> &'static str {
+        match self {
+            Bug::EpochCheckSkipped
+            | Bug::AckBeforeSync
+            | Bug::WatermarkNotKept
+            | Bug::PointAnnouncedBeforeChunks
+            | Bug::HashMapOrder
+            | Bug::LineageNotRenewed
+            | Bug::StartedWithoutAsking
+            | Bug::FloorIgnored => "demo",
+            Bug::SweepDoesNotWait
+            | Bug::MarkedHitCounts
+            | Bug::CommitUnchecked
+            | Bug::HoldByWallClock
+            | Bug::OwnerNotChecked
+            | Bug::UnknownManifestNotHeld => "repository",
+        }
+    }
 }
 
 /// All of them.
-pub const BUGS: [Bug; 8] = [
+pub const BUGS: [Bug; 14] = [
     Bug::EpochCheckSkipped,
     Bug::AckBeforeSync,
     Bug::WatermarkNotKept,
@@ -36,6 +70,12 @@ pub const BUGS: [Bug; 8] = [
     Bug::LineageNotRenewed,
     Bug::StartedWithoutAsking,
     Bug::FloorIgnored,
+    Bug::SweepDoesNotWait,
+    Bug::MarkedHitCounts,
+    Bug::CommitUnchecked,
+    Bug::HoldByWallClock,
+    Bug::OwnerNotChecked,
+    Bug::UnknownManifestNotHeld,
 ];
 
 /// The bug of a run, if it has one.

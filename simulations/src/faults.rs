@@ -37,9 +37,15 @@ pub enum Fault {
     SlowTask,
     /// An operator does something beside the story.
     Operator,
+    /// An agent stalls for hours and goes on.
+    Stall,
+    /// An agent's clock is set.
+    ClockJump,
+    /// A copy of the control plane runs beside it.
+    TwoControls,
 }
 
-/// All of them.
+/// Those of the demo's story.
 pub const FAULTS: [Fault; 14] = [
     Fault::Drop,
     Fault::Double,
@@ -70,6 +76,8 @@ impl Fault {
             Fault::SlowDisk => (5_000, 200_000),
             Fault::TaskFailure | Fault::SlowTask => (2_000, 120_000),
             Fault::Operator => (3_000, 60_000),
+            Fault::Stall | Fault::ClockJump => (3_000, 60_000),
+            Fault::TwoControls => (3_000, 30_000),
         }
     }
 }
@@ -86,10 +94,15 @@ pub(crate) struct Faults {
 impl Faults {
     /// Draws a run's faults: 30 to 70 % of them are off, and every 16th run or so has none.
     pub(crate) fn draw(choices: &mut Choices) -> Self {
+        Faults::draw_of(&FAULTS, choices)
+    }
+
+    /// [`Faults::draw`] for a story with faults of its own.
+    pub(crate) fn draw_of(kinds: &[Fault], choices: &mut Choices) -> Self {
         let off = choices.between(Draw::Knob, 300_000, 700_000);
         let calm = choices.below(Draw::Knob, 16) == 0;
         let mut rates = BTreeMap::new();
-        for fault in FAULTS {
+        for fault in kinds.iter().copied() {
             let on = choices.below(Draw::Knob, 1_000_000) >= off;
             let (low, high) = fault.range();
             let rate = choices.log_uniform(Draw::Knob, low, high);

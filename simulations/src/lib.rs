@@ -30,6 +30,7 @@ mod sim;
 mod story;
 mod trace;
 mod transfers;
+mod vault;
 mod words;
 mod world;
 

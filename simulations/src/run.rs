@@ -11,6 +11,7 @@ use crate::report::{Found, Report, Totals};
 use crate::scenario;
 use crate::sim::Sim;
 use crate::story::Story;
+use crate::vault;
 use farshore_schemas::ids::Digest;
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
@@ -126,6 +127,9 @@ fn run_from(
         Source::Seed => Choices::from_seed(seed),
         Source::Recording(recording) => Choices::from_recording(recording),
     };
+    if scenario == scenario::REPOSITORY {
+        return Ok(play_repository(seed, choices, (bug, words)));
+    }
     let mut sim = Sim::new(seed, choices, bug, words);
     let unknown = || UnknownScenario { name: scenario.to_owned() };
     let goals = scenario::goals(scenario, &mut sim).ok_or_else(unknown)?;
@@ -136,6 +140,31 @@ fn run_from(
         sim.checks.violate("P3", format!("a panic: {}", text.unwrap_or("without words")));
     }
     Ok(outcome(seed, sim))
+}
+
+/// The repository's story, which has a world of its own.
+fn play_repository(seed: u64, choices: Choices, (bug, words): (Chosen, bool)) -> Outcome {
+    let panicked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| vault::play(seed, choices, (bug, words))));
+    match panicked {
+        Ok(ended) => Outcome {
+            seed,
+            trace: ended.trace,
+            violations: ended.violations,
+            choices: ended.choices,
+            totals: ended.totals,
+            given_up: Vec::new(),
+            words: ended.words,
+        },
+        Err(panic) => {
+            let text =
+                panic.downcast_ref::<String>().map(String::as_str).or_else(|| panic.downcast_ref::<&str>().copied());
+            let text = format!("a panic: {}", text.unwrap_or("without words"));
+            let violation = Violation { step: 0, at_ms: 0, promise: "P3", text };
+            let (choices, words, given_up) = (Vec::new(), Vec::new(), Vec::new());
+            let trace = Digest::default();
+            Outcome { seed, trace, violations: vec![violation], choices, totals: Totals::default(), given_up, words }
+        }
+    }
 }
 
 /// The story under faults, then healed: everything must come to rest, and work.

@@ -11,7 +11,9 @@ use farshore_schemas::messages::replica::PointChoice;
 use farshore_schemas::messages::{Message, Override, host, job, plan, replica, repository};
 
 /// The names of all scenarios.
-pub const SCENARIOS: [&str; 1] = ["demo"];
+pub const SCENARIOS: [&str; 2] = ["demo", REPOSITORY];
+/// The scenario with a world of its own.
+pub(crate) const REPOSITORY: &str = "repository";
 
 /// The goals of a scenario.
 pub(crate) fn goals(scenario: &str, sim: &mut Sim) -> Option<Vec<Goal>> {

@@ -21,6 +21,23 @@ fn every_promise_holds_over_a_slice_of_seeds_and_each_seed_runs_the_same_twice()
 }
 
 #[test]
+fn the_repository_keeps_what_is_counted_on_over_a_slice_of_seeds() {
+    let options = Options { twice_every: 8, ..Options::default() };
+    let report = run("repository", 1..=400, &options, &|_| {}).unwrap();
+    assert_eq!(report.violations, 0, "{}", say(&report));
+    assert_eq!((report.seeds, report.seeds_twice), (400, 50));
+    assert_eq!(report.totals.faults.len(), 11, "a slice meets every kind of fault: {}", say(&report));
+}
+
+#[test]
+fn a_seed_of_the_repository_is_its_choices() {
+    let run = |seed| run_seed("repository", seed, &Options::default(), false).unwrap();
+    let again = crate::replay("repository", 5, &run(5).choices, &Options::default()).unwrap();
+    assert_eq!(again.trace, run(5).trace);
+    assert_ne!(run(6).trace, run(5).trace);
+}
+
+#[test]
 fn a_seed_is_its_choices() {
     let first = once(3);
     let again = crate::replay("demo", 3, &first.choices, &Options::default()).unwrap();
@@ -48,7 +65,7 @@ mod bugs {
 
     fn hunt(bug: Bug, seeds: RangeInclusive<u64>) -> Report {
         let options = Options { bug: Some(bug), stop_at_first: true, twice_every: 0, ..Options::default() };
-        run("demo", seeds, &options, &|_| {}).unwrap()
+        run(bug.scenario(), seeds, &options, &|_| {}).unwrap()
     }
 
     /// The promise whose checker must find a bug.
@@ -62,6 +79,12 @@ mod bugs {
             Bug::LineageNotRenewed => &["P1"],
             Bug::StartedWithoutAsking => &["P5"],
             Bug::FloorIgnored => &["liveness"],
+            Bug::SweepDoesNotWait
+            | Bug::MarkedHitCounts
+            | Bug::CommitUnchecked
+            | Bug::HoldByWallClock
+            | Bug::OwnerNotChecked
+            | Bug::UnknownManifestNotHeld => &["P6"],
         }
     }
 

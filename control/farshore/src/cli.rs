@@ -374,10 +374,13 @@ pub(crate) struct FailbackArgs {
 pub(crate) enum SimVerb {
     /// Run a scenario over many seeds.
     Run {
-        /// The scenario: `demo`.
+        /// The scenario: `demo`, or `repository`.
         scenario: String,
         /// One seed, or a range like `1..2000` (both ends belong to it).
         #[arg(long, default_value = "1..100")]
         seeds: String,
+        /// Tell what happens, step by step, in the run of one seed.
+        #[arg(long)]
+        story: bool,
     },
 }

@@ -2,7 +2,7 @@
 
 use super::content::{BLOCK_BYTES, Content, Stamp};
 use super::{Place, World, failed};
-use farshore_schemas::ids::{Digest, DiskName, Name, PointId, TaskId, VmRef};
+use farshore_schemas::ids::{Digest, DiskName, Lineage, Name, PointId, TaskId, VmRef};
 use farshore_schemas::messages::agent::{DiskPoint, Failure, Outcome, PruneStep};
 use farshore_schemas::units::{ByteCount, Millis, Timestamp};
 use std::collections::{BTreeMap, BTreeSet};
@@ -27,6 +27,14 @@ pub(crate) struct RepositoryWorld {
     pub(crate) mark: Option<u64>,
     /// What sweeps have taken away, by their marks.
     pub(crate) trash: BTreeMap<u64, TrashWorld>,
+    /// The lineage of the log that it belongs to, in the story that has several.
+    pub(crate) owner: Option<Lineage>,
+    /// What former owners' sweeps have taken away.
+    former: Vec<TrashWorld>,
+    /// The bug: whoever stores counts on what is going.
+    pub(crate) counts_going: bool,
+    /// The bug: manifests that hold nothing.
+    pub(crate) not_held: BTreeSet<PointId>,
     /// The highest log position that a step of a prune came with.
     pub(crate) position: u64,
     /// Who may come in.
@@ -85,7 +93,9 @@ impl RepositoryWorld {
     /// Puts chunks there; those that are new are not durable yet. Says how many are new.
     pub(crate) fn put(&mut self, content: &Content) -> u64 {
         let mut new = 0;
-        for stamp in content.0 {
+        let counts = |stamp: &Stamp| self.counts_going && self.going.contains(stamp);
+        let wanted: Vec<Stamp> = content.0.into_iter().filter(|stamp| !counts(stamp)).collect();
+        for stamp in wanted {
             self.chunks.entry(stamp).or_insert_with(|| {
                 new += 1;
                 false
@@ -118,7 +128,7 @@ impl RepositoryWorld {
     }
 
     /// Whether a chunk is there and stays there over a power cut.
-    fn is_durable(&self, stamp: &Stamp) -> bool {
+    pub(crate) fn is_durable(&self, stamp: &Stamp) -> bool {
         self.chunks.get(stamp) == Some(&true) || self.going.contains(stamp)
     }
 
@@ -212,8 +222,21 @@ impl World {
 impl RepositoryWorld {
     /// Chunks that points name but for those that go.
     fn named(&self, going: &[PointId]) -> BTreeSet<Stamp> {
-        let stay = self.manifests.iter().filter(|(point, _)| !going.contains(point));
+        let stays = |point: &PointId| !going.contains(point) && !self.not_held.contains(point);
+        let stay = self.manifests.iter().filter(|(point, _)| stays(point));
         stay.flat_map(|(_, manifest)| manifest.disks.values()).flat_map(|disk| disk.0).collect()
+    }
+
+    /// The folder passes to another log: its positions begin anew, and what was taken away under the former one is set apart.
+    pub(crate) fn pass_to(&mut self, lineage: Lineage) {
+        self.unmark();
+        self.former.extend(std::mem::take(&mut self.trash).into_values());
+        (self.owner, self.position) = (Some(lineage), 0);
+    }
+
+    /// What a prune has put into the trash.
+    pub(crate) fn trash_chunks(&self, mark: u64) -> BTreeSet<Stamp> {
+        self.trash.get(&mark).map(|trash| trash.chunks.clone()).unwrap_or_default()
     }
 
     /// What would go counts no more for whoever stores. What an earlier mark named counts again.

@@ -31,7 +31,9 @@ pub(super) struct Ending<'a> {
 fn is_step(work: &Work) -> bool {
     match work {
         Work::Mark { .. } | Work::Sweep { .. } | Work::Empty { .. } => true,
-        Work::Open { .. } | Work::Close { .. } | Work::Commit { .. } | Work::Verify { .. } | Work::KeepLog { .. } => false,
+        Work::Open { .. } | Work::Close { .. } | Work::Commit { .. } | Work::Verify { .. } | Work::KeepLog { .. } => {
+            false
+        }
     }
 }
 

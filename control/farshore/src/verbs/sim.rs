@@ -5,11 +5,15 @@ use crate::failure::{Exit, Failure};
 use crate::output::{say, structured};
 use farshore_simulations::{Options, Progress, Report};
 use indicatif::{ProgressBar, ProgressStyle};
+use std::ops::RangeInclusive;
 
 /// Runs one of the verbs.
 pub(crate) fn run(verb: SimVerb, output: Output, quiet: bool) -> Result<(), Failure> {
-    let SimVerb::Run { scenario, seeds } = verb;
+    let SimVerb::Run { scenario, seeds, story } = verb;
     let range = parse_seeds(&seeds)?;
+    if story {
+        return tell(&scenario, &range);
+    }
     let options =
         Options { threads: std::thread::available_parallelism().map_or(1, usize::from), ..Options::default() };
     let bar = bar(range.end() - range.start() + 1, quiet);
@@ -30,11 +34,32 @@ pub(crate) fn run(verb: SimVerb, output: Output, quiet: bool) -> Result<(), Fail
         return Err(Failure::new(
             "FS-SIM-VIOLATION",
             text,
-            "run one of the seeds alone; the same seed gives the same run",
+            "run one of the seeds with --story: the same seed gives the same run, told step by step",
         )
         .with(Exit::Mismatch));
     }
     Ok(())
+}
+
+/// Tells what happens in the run of one seed, step by step.
+fn tell(scenario: &str, seeds: &RangeInclusive<u64>) -> Result<(), Failure> {
+    if seeds.start() != seeds.end() {
+        let advice = "name one seed: --story --seeds 7";
+        return Err(Failure::new("FS-SIM-SEEDS", "a story is of one seed", advice));
+    }
+    let outcome = farshore_simulations::run_seed(scenario, *seeds.start(), &Options::default(), true)
+        .map_err(|error| Failure::coded(&error.to_string(), "name a scenario that there is").not_found())?;
+    say(&format!("{} scenario {scenario} seed {}", farshore_simulations::SIMULATED, outcome.seed));
+    outcome.words.iter().for_each(|line| say(line));
+    for violation in &outcome.violations {
+        say(&format!("{} broken at step {}: {}", violation.promise, violation.step, violation.text));
+    }
+    if outcome.violations.is_empty() {
+        return Ok(());
+    }
+    let text = format!("{} violations in seed {}", outcome.violations.len(), outcome.seed);
+    let advice = "read the story before the step that is named";
+    Err(Failure::new("FS-SIM-VIOLATION", text, advice).with(Exit::Mismatch))
 }
 
 fn bar(seeds: u64, quiet: bool) -> ProgressBar {
@@ -72,7 +97,7 @@ fn table(report: &Report) {
 }
 
 /// `7`, or `1..2000` with both ends.
-fn parse_seeds(text: &str) -> Result<std::ops::RangeInclusive<u64>, Failure> {
+fn parse_seeds(text: &str) -> Result<RangeInclusive<u64>, Failure> {
     let wrong = || {
         let advice = "write one seed, or a range like 1..2000";
         Failure::new("FS-SIM-SEEDS", format!("{text:?} is no seed and no range"), advice)
