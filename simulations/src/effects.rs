@@ -10,7 +10,7 @@ use crate::world::content::Content;
 use crate::world::repository::StepNow;
 use crate::world::{Place, failed};
 use farshore_schemas::ids::{Digest, Name, TaskId, VmRef};
-use farshore_schemas::messages::agent::{Endpoint, Order, Outcome, TaskSpec};
+use farshore_schemas::messages::agent::{Endpoint, MissingFrames, Order, Outcome, TaskSpec};
 use farshore_schemas::units::ByteCount;
 
 /// How often a sender looks for its peer, and a receiver for its sender.
@@ -195,8 +195,8 @@ impl Sim {
                 outcomes
             }
             TaskSpec::KeepLog { least, .. } => {
-                let (lineage, hash) = (order.task.lineage, Digest::default());
-                vec![Outcome::LogKept { lineage, seq: *least, hash, fetched: ByteCount(0) }]
+                let (lineage, hash, missing) = (order.task.lineage, Digest::default(), MissingFrames::default());
+                vec![Outcome::LogKept { lineage, seq: *least, hash, fetched: ByteCount(0), missing }]
             }
             TaskSpec::VerifyPoint { repository, point } => self.world.verify_point(&place(repository), point),
             TaskSpec::Discover { .. }

@@ -1,6 +1,7 @@
 //! How a site is, as operators see it: how its control is, which movers are there, and what its actors know to be wrong or wait
 //! for. All of it is read from memories and from what the control hears; nothing is kept here.
 
+use farshore_core::repository::LogKept;
 use farshore_core::{host, mover, repository};
 use farshore_kernel::entity::Memory;
 use farshore_runtime::handle::{AgentHeard, Status};
@@ -8,6 +9,7 @@ use farshore_schemas::codec;
 use farshore_schemas::ids::{Kind, Lineage, Name, Seq, VmName};
 use farshore_schemas::messages::Message;
 use farshore_schemas::messages::host::{Command, Driver};
+use farshore_schemas::messages::repository::Work;
 use farshore_schemas::units::Timestamp;
 use serde::{Deserialize, Serialize};
 
@@ -62,12 +64,10 @@ pub struct Trouble {
 pub struct LogSafe {
     /// The repository, as `repository/NAME`.
     pub with: String,
-    /// The last frame that is there, durable.
-    pub frame: Seq,
-    /// Its lineage.
-    pub lineage: Lineage,
-    /// When that was known.
-    pub at: Timestamp,
+    /// The last frame that is there, durable, as far as is known; none before the first shipment.
+    pub kept: Option<LogKept>,
+    /// The frame up to which more is ordered and not there yet.
+    pub owed: Option<Seq>,
 }
 
 /// A VM that waits for leave to run.
@@ -104,13 +104,10 @@ impl Condition {
             if memory.actor.kind == Kind::Repository
                 && let Ok(repository::State::Defined(repository)) = codec::decode_checked(&memory.state)
             {
-                condition.troubles.extend(log_not_kept(name, &repository));
-                condition.log_copies.extend(repository.log.kept.as_ref().map(|kept| LogSafe {
-                    with: format!("repository/{name}"),
-                    frame: kept.seq,
-                    lineage: kept.lineage,
-                    at: kept.at,
-                }));
+                condition
+                    .troubles
+                    .extend(log_not_kept(name, &repository).into_iter().chain(log_gap(name, &repository)));
+                condition.log_copies.extend(log_safe(name, &repository, condition.control.lineage));
             }
         }
         condition
@@ -140,6 +137,19 @@ fn trouble(name: &Name, host: &host::Defined) -> Option<Trouble> {
     })
 }
 
+/// Nothing for a repository that was never to have a copy.
+fn log_safe(name: &Name, repository: &repository::Defined, lineage: Lineage) -> Option<LogSafe> {
+    let kept = repository.log.kept.clone();
+    let ordered = repository
+        .orders
+        .open
+        .values()
+        .filter_map(|open| if let Work::KeepLog { least } = open.work { Some(least) } else { None });
+    let reached = kept.as_ref().filter(|kept| kept.lineage == lineage).map(|kept| kept.seq);
+    let owed = ordered.chain(repository.log.owed).max().filter(|least| Some(*least) > reached);
+    (kept.is_some() || owed.is_some()).then(|| LogSafe { with: format!("repository/{name}"), kept, owed })
+}
+
 fn log_not_kept(name: &Name, repository: &repository::Defined) -> Option<Trouble> {
     let repository::LogNotKept { failure, at, again: _ } = repository.log.failed.clone()?;
     Some(Trouble {
@@ -149,6 +159,27 @@ fn log_not_kept(name: &Name, repository: &repository::Defined) -> Option<Trouble
         code: failure.code,
         message: format!("the site's log is not kept there: {}", failure.message),
         advice: failure.advice,
+    })
+}
+
+/// Frames of the log that are safe nowhere but where the operator has put them.
+fn log_gap(name: &Name, repository: &repository::Defined) -> Option<Trouble> {
+    let LogKept { missing, at, .. } = repository.log.kept.as_ref().filter(|kept| kept.missing.frames > 0)?;
+    let stretches: Vec<String> = missing.stretches.iter().map(|(first, last)| format!("{first} to {last}")).collect();
+    let more = if missing.stretches.len() < 5 { "" } else { " and maybe others" };
+    Some(Trouble {
+        with: format!("repository/{name}"),
+        folder: repository.spec.path.clone(),
+        at: *at,
+        code: "FS-REPO-LOG-GAP".to_owned(),
+        message: format!(
+            "{} frames of the site's log are damaged or missing there, and the log has archived them: {}{more}",
+            missing.frames,
+            stretches.join(", ")
+        ),
+        advice: "put the archived segments back into the log's folder until the next point, or let another repository of this \
+                 site keep the log"
+            .to_owned(),
     })
 }
 

@@ -25,6 +25,7 @@ pub fn may_send(message: &Message) -> bool {
                 | repository::Command::Verify { .. }
                 | repository::Command::Hold { .. }
                 | repository::Command::BreakAccess { .. }
+                | repository::Command::Adopt { .. }
         ),
         Message::Job(command) => matches!(
             command,

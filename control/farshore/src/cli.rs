@@ -1,5 +1,6 @@
 //! The command line's words.
 
+mod address;
 mod log;
 mod repo;
 mod site;
@@ -7,12 +8,14 @@ mod vm;
 
 pub(crate) use log::LogVerb;
 pub(crate) use repo::{
-    KeyVerb, PruneWhich, RepoAt, RepoBackupArgs, RepoInitArgs, RepoPruneArgs, RepoRestoreArgs, RepoVerb, UnlockArgs,
+    KeyVerb, PruneWhich, RepoAdoptArgs, RepoAt, RepoBackupArgs, RepoInitArgs, RepoPruneArgs, RepoRestoreArgs, RepoVerb,
+    UnlockArgs,
 };
 
 pub(crate) use site::{RecoverArgs, SiteVerb};
 pub(crate) use vm::{PowerArgs, VmVerb};
 
+use address::host_and_port;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use farshore_schemas::ids::{Name, PointId, SiteName, VmName};
 use std::net::SocketAddr;
@@ -193,7 +196,7 @@ pub(crate) struct ControlArgs {
     #[arg(long, default_value = "127.0.0.1:0")]
     pub(crate) log_listen: SocketAddr,
     /// The host and port under which those agents reach it, if another.
-    #[arg(long)]
+    #[arg(long, value_name = "HOST:PORT", value_parser = host_and_port)]
     pub(crate) log_advertise: Option<String>,
     /// The log was restored from a copy or cut: begin a new lineage, for this reason, before deciding anything.
     #[arg(long, value_name = "REASON")]
@@ -232,7 +235,7 @@ pub(crate) struct AgentArgs {
     #[arg(long, default_value = "127.0.0.1:0")]
     pub(crate) listen: SocketAddr,
     /// The host and port under which other agents reach it, if another.
-    #[arg(long)]
+    #[arg(long, value_name = "HOST:PORT", value_parser = host_and_port)]
     pub(crate) advertise: Option<String>,
 }
 

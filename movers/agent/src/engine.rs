@@ -194,9 +194,8 @@ impl Engine {
             Action::ServeHost { host, driver } => {
                 self.shared.tables().hosts.insert(host, driver);
             }
-            Action::ServeRepository { repository, path, passphrase_file, lineage, formerly } => {
-                let passphrase_file = passphrase_file.map(PathBuf::from);
-                let place = ServedRepository { path: PathBuf::from(path), passphrase_file, lineage, formerly };
+            Action::ServeRepository { repository, place } => {
+                let place = ServedRepository(place);
                 let before = self.shared.tables().repositories.insert(repository.clone(), place.clone());
                 if before.is_some_and(|before| before != place) {
                     self.shared.forget_repository(&repository);

@@ -50,7 +50,7 @@ pub fn samples() -> Vec<Vec<u8>> {
         codec::encode(&Ask::StoreMap { replica: name, point: point.clone(), disk, keep: vec![point] }),
         codec::encode(&Answer::Disk { size: 4096, checksum: Some(digest), record: digest, leaves: vec![1; 64] }),
         codec::encode(&Answer::Map { total: 9, bytes: vec![2; 9] }),
-        codec::encode(&LogAsk::From { seq: Seq(7) }),
+        codec::encode(&LogAsk::Frames { first: Seq(7), last: Seq(9) }),
         codec::encode(&LogAnswer::Log {
             site,
             keys: vec![digest],

@@ -12,6 +12,7 @@ use crate::tls::Secrets;
 use farshore_schemas::ids::{Digest, Lineage, Name, Seq, SiteName, TaskId};
 use farshore_schemas::messages::agent::{Endpoint, Failure};
 use rustls::ServerConfig;
+use std::convert::Infallible;
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -196,10 +197,10 @@ fn serve(door: &Door, socket: TcpStream) -> Result<(), LinkError> {
         let message = "no order for this is open";
         return link.send(&LogAnswer::Failed(failure("FS-AGENT-NOT-OPEN", message, "wait until there is one", true)));
     }
-    match give(door, &mut link) {
-        Ok(()) => Ok(()),
-        Err(Stopped::Failed(failure)) => link.send(&LogAnswer::Failed(failure)),
-        Err(Stopped::Link(error)) => Err(error),
+    let Err(stopped) = give(door, &mut link);
+    match stopped {
+        Stopped::Failed(failure) => link.send(&LogAnswer::Failed(failure)),
+        Stopped::Link(error) => Err(error),
     }
 }
 
@@ -214,22 +215,24 @@ impl From<LinkError> for Stopped {
     }
 }
 
-/// Says what the log is, is told from where it is wanted, and sends it.
-fn give(door: &Door, link: &mut Link) -> Result<(), Stopped> {
+/// Says what the log is, and sends the frames that are asked for, until the other end has all that it wants.
+fn give(door: &Door, link: &mut Link) -> Result<Infallible, Stopped> {
     let facts = door.log.facts().map_err(Stopped::Failed)?;
     let LogFacts { keys, lineages, last } = facts;
     link.send(&LogAnswer::Log { site: door.site.clone(), keys, lineages, last })?;
-    let LogAsk::From { seq } = link.receive()?;
-    if seq <= last {
-        let mut next = door.log.frames(seq, last).map_err(Stopped::Failed)?;
-        loop {
-            let bytes = next(BATCH).map_err(Stopped::Failed)?;
-            if bytes.is_empty() {
-                break;
+    loop {
+        let LogAsk::Frames { first, last: wanted } = link.receive()?;
+        let wanted = wanted.min(last);
+        if first <= wanted {
+            let mut next = door.log.frames(first, wanted).map_err(Stopped::Failed)?;
+            loop {
+                let bytes = next(BATCH).map_err(Stopped::Failed)?;
+                if bytes.is_empty() {
+                    break;
+                }
+                link.send(&LogAnswer::Frames { bytes })?;
             }
-            link.send(&LogAnswer::Frames { bytes })?;
         }
+        link.send(&LogAnswer::Frames { bytes: Vec::new() })?;
     }
-    link.send(&LogAnswer::Frames { bytes: Vec::new() })?;
-    Ok(())
 }

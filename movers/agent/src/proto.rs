@@ -8,7 +8,7 @@ use farshore_schemas::messages::agent::Failure;
 use serde::{Deserialize, Serialize};
 
 /// The protocol spoken here.
-pub(crate) const VERSION: u32 = 4;
+pub(crate) const VERSION: u32 = 5;
 
 /// The first message. Nothing else is read before it is matched with an open order and the peer's certificate.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -31,8 +31,8 @@ pub(crate) enum Wants {
 /// What an agent asks of the site's control, once it was told what the log is.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) enum LogAsk {
-    /// The frames from this one on.
-    From { seq: Seq },
+    /// Frames from one to another. It may ask again once it has them, and closes the channel when it has all that it wants.
+    Frames { first: Seq, last: Seq },
 }
 
 /// What the site's control says of its log.

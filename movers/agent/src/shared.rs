@@ -9,10 +9,11 @@ use farshore_bus::Bus;
 use farshore_hosts::{FolderHost, OWN_PREFIX};
 use farshore_repository::ReplicaStore;
 use farshore_repository::{Monotonic, Owner, Repository, Unlock};
-use farshore_schemas::ids::{Digest, Lineage, Name, SiteName, TaskId, VmName, VmRef};
+use farshore_schemas::ids::{Digest, Name, SiteName, TaskId, VmName, VmRef};
 use farshore_schemas::messages::Epoch;
 use farshore_schemas::messages::agent::{Failure, Order, Outcome};
 use farshore_schemas::messages::host::Driver;
+use farshore_tasks::RepositoryPlace;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
@@ -58,24 +59,18 @@ impl Kept {
 
 /// A repository that this agent was told to serve.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct ServedRepository {
-    pub(crate) path: PathBuf,
-    /// The file with its passphrase, when it is encrypted.
-    pub(crate) passphrase_file: Option<PathBuf>,
-    /// Its owner's lineage.
-    pub(crate) lineage: Lineage,
-    /// Lineages that the owner had before its log was put back.
-    pub(crate) formerly: Vec<Lineage>,
-}
+pub(crate) struct ServedRepository(pub(crate) RepositoryPlace);
 
 impl ServedRepository {
     /// Opens the folder. One that bears an earlier lineage of its owner is taken over: it is the same owner, whose log was
-    /// put back. Points that the log no longer knows stay: every manifest in the folder is a hold.
+    /// put back; so is one that an operator took from somebody else. Points that the log does not know stay: every manifest in
+    /// the folder is a hold.
     fn open(&self, site: &SiteName, name: &Name) -> farshore_repository::Result<Repository> {
-        let unlock = self.passphrase_file.as_deref().map_or_else(|| Ok(Unlock::default()), Unlock::from_file)?;
-        let (lineage, formerly) = (self.lineage, self.formerly.clone());
-        let owner = Owner { site: site.clone(), repository: name.clone(), lineage, formerly };
-        Repository::open_for_owner(&self.path, &owner, &unlock)
+        let RepositoryPlace { path, passphrase_file, lineage, formerly, adopted } = self.0.clone();
+        let unlock =
+            passphrase_file.map_or_else(|| Ok(Unlock::default()), |file| Unlock::from_file(Path::new(&file)))?;
+        let owner = Owner { site: site.clone(), repository: name.clone(), lineage, formerly, adopted };
+        Repository::open_for_owner(Path::new(&path), &owner, &unlock)
     }
 }
 

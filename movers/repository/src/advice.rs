@@ -106,7 +106,9 @@ impl Error {
                 (*store, "NEWER", "use a farshore at least as new as the one that wrote it", false)
             }
             Error::Owner { .. } => {
-                (Repository, "OWNER", "use an empty folder, or adopt this one if its old owner is gone for good", false)
+                let advice = "use an empty folder; if that owner is gone for good, take this one over with farshore repo adopt NAME \
+                              --from LINEAGE/EPOCH --reason WHY";
+                (Repository, "OWNER", advice, false)
             }
             Error::Key { .. }
             | Error::NotHere { .. }

@@ -1,5 +1,6 @@
 //! What can go wrong in a store. Codes, and what to do: `advice.rs`.
 
+use crate::repository::OwnerFile;
 use farshore_format::ChunkId;
 use farshore_schemas::ids::{DiskName, Lineage, Name, PointId, Seq};
 use farshore_schemas::units::Millis;
@@ -85,7 +86,10 @@ pub enum Error {
         found: u32,
     },
     /// The folder belongs to another.
-    #[error("the repository at {} belongs to {found_name} of lineage {found}, not to {name} of {lineage}", path.display())]
+    #[error(
+        "the repository at {} belongs to {} of site {}, lineage {}, epoch {}, not to {name} of lineage {lineage}",
+        path.display(), found.repository, found.site, found.lineage, found.epoch
+    )]
     Owner {
         /// Its folder.
         path: PathBuf,
@@ -94,9 +98,7 @@ pub enum Error {
         /// Lineage of who asked.
         lineage: Lineage,
         /// The owner.
-        found_name: Name,
-        /// The owner's lineage.
-        found: Lineage,
+        found: Box<OwnerFile>,
     },
     /// It cannot be opened with what was given.
     #[error("the repository at {} could not be unlocked: {why}", path.display())]

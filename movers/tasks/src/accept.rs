@@ -2,7 +2,7 @@
 //! what cannot be obeyed is answered or counted, never left standing.
 
 use crate::admission::{self, Standing};
-use crate::record::{Fact, Refusal};
+use crate::record::{Fact, Refusal, RepositoryPlace};
 use crate::state::State;
 use crate::table::{Action, Batch, TaskTable, task_ended};
 use farshore_schemas::envelope::{Envelope, Mark};
@@ -117,18 +117,11 @@ fn obey_command(batch: &mut Batch<'_>, envelope: &Envelope, command: &Command) -
             Vec::new()
         }
         Command::ServeHost { host, driver, epochs } => serve_host(batch, (host.clone(), driver.clone()), epochs),
-        Command::ServeRepository { repository, path, passphrase_file, lineage, formerly } => {
-            let (repository, path, passphrase_file, lineage) =
-                (repository.clone(), path.clone(), passphrase_file.clone(), *lineage);
-            batch.add(Fact::Repository {
-                repository: repository.clone(),
-                path: path.clone(),
-                passphrase_file: passphrase_file.clone(),
-                lineage,
-                formerly: formerly.clone(),
-            });
-            let formerly = formerly_of(batch.state, formerly);
-            vec![Action::ServeRepository { repository, path, passphrase_file, lineage, formerly }]
+        Command::ServeRepository { repository, path, passphrase_file, lineage, formerly, adopted } => {
+            let (path, passphrase_file, formerly) = (path.clone(), passphrase_file.clone(), formerly.clone());
+            let place = RepositoryPlace { path, passphrase_file, lineage: *lineage, formerly, adopted: *adopted };
+            batch.add(Fact::Repository { repository: repository.clone(), place: place.clone() });
+            vec![serve_repository(batch.state, repository, &place)]
         }
         Command::Run(order) => run(batch, envelope, Order::clone(order)),
         Command::Cancel { task } => cancel(batch, &envelope.from, task),
@@ -174,12 +167,12 @@ fn tell_epochs(batch: &mut Batch<'_>, host: &Name, told: &[(VmRef, Epoch)]) {
 
 /// What this agent serves of repositories.
 pub(crate) fn served_repositories(state: &State) -> impl Iterator<Item = Action> + '_ {
-    state.repositories.iter().map(|(repository, (path, passphrase_file, lineage, formerly))| {
-        let (repository, path, passphrase_file, lineage) =
-            (repository.clone(), path.clone(), passphrase_file.clone(), *lineage);
-        let formerly = formerly_of(state, formerly);
-        Action::ServeRepository { repository, path, passphrase_file, lineage, formerly }
-    })
+    state.repositories.iter().map(|(repository, place)| serve_repository(state, repository, place))
+}
+
+fn serve_repository(state: &State, repository: &Name, place: &RepositoryPlace) -> Action {
+    let place = RepositoryPlace { formerly: formerly_of(state, &place.formerly), ..place.clone() };
+    Action::ServeRepository { repository: repository.clone(), place }
 }
 
 /// Lineages that an owner had before: those that this agent's control spoke under, and those that the owner's log knows of. An

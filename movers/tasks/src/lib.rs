@@ -15,7 +15,7 @@ mod record;
 mod state;
 mod table;
 
-pub use record::{Fact, Record, Refusal};
+pub use record::{Fact, Record, Refusal, RepositoryPlace};
 pub use state::{EndedTask, OpenTask, RebuildError, State};
 pub use table::{About, Action, Identity, TaskTable};
 

@@ -5,7 +5,7 @@ use crate::state::State;
 use farshore_schemas::envelope::{Envelope, Mark};
 use farshore_schemas::ids::{Address, Lineage, Name, SiteName, TaskId, VmRef};
 use farshore_schemas::messages::Epoch;
-use farshore_schemas::messages::agent::{Order, Outcome};
+use farshore_schemas::messages::agent::{FolderOwner, Order, Outcome};
 use farshore_schemas::messages::host::Driver;
 use farshore_schemas::units::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -17,6 +17,21 @@ pub struct Record {
     pub at: Timestamp,
     /// What, in order.
     pub facts: Vec<Fact>,
+}
+
+/// Where a repository is, and whose.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RepositoryPlace {
+    /// Its folder.
+    pub path: String,
+    /// The file with its passphrase, when it is encrypted.
+    pub passphrase_file: Option<String>,
+    /// Its owner's lineage.
+    pub lineage: Lineage,
+    /// Lineages that the owner had before: a folder that bears one of them is taken over.
+    pub formerly: Vec<Lineage>,
+    /// The owner from whom an operator took it over, if one did.
+    pub adopted: Option<FolderOwner>,
 }
 
 /// Something that an agent must not forget.
@@ -56,14 +71,8 @@ pub enum Fact {
     Repository {
         /// The repository.
         repository: Name,
-        /// Its folder.
-        path: String,
-        /// The file with its passphrase, when it is encrypted.
-        passphrase_file: Option<String>,
-        /// Its owner's lineage.
-        lineage: Lineage,
-        /// Lineages that the owner says it had before.
-        formerly: Vec<Lineage>,
+        /// Where it is, and whose.
+        place: RepositoryPlace,
     },
     /// The highest epoch seen for a VM.
     Raised {

@@ -1,6 +1,6 @@
 //! What the records add up to. `evolve` folds facts and decides nothing, so that a log of any age folds the same.
 
-use crate::record::{Fact, Record};
+use crate::record::{Fact, Record, RepositoryPlace};
 use farshore_schemas::envelope::{Channel, Envelope, Mark, Sender};
 use farshore_schemas::ids::{Address, Digest, Kind, Lineage, MessageId, Name, Seq, SiteName, TaskId, VmRef};
 use farshore_schemas::messages::agent::{Order, Outcome, TaskSpec};
@@ -88,8 +88,8 @@ pub struct State {
     /// How far control's channel has come, in its present lineage.
     pub(crate) heard: Option<Mark>,
     pub(crate) hosts: BTreeMap<Name, Driver>,
-    /// Repositories to serve: folder, file with the passphrase, the owner's lineage.
-    pub(crate) repositories: BTreeMap<Name, (String, Option<String>, Lineage, Vec<Lineage>)>,
+    /// Repositories to serve.
+    pub(crate) repositories: BTreeMap<Name, RepositoryPlace>,
     pub(crate) epochs: BTreeMap<VmRef, Epoch>,
     pub(crate) open: BTreeMap<TaskId, OpenTask>,
     pub(crate) ended: BTreeMap<TaskId, EndedTask>,
@@ -195,9 +195,8 @@ impl State {
             Fact::Host { host, driver } => {
                 self.hosts.insert(host.clone(), driver.clone());
             }
-            Fact::Repository { repository, path, passphrase_file, lineage, formerly } => {
-                let served = (path.clone(), passphrase_file.clone(), *lineage, formerly.clone());
-                self.repositories.insert(repository.clone(), served);
+            Fact::Repository { repository, place } => {
+                self.repositories.insert(repository.clone(), place.clone());
             }
             Fact::Raised { origin, epoch } => {
                 self.epochs.insert(origin.clone(), epoch.clone());

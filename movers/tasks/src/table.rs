@@ -3,7 +3,7 @@
 
 use crate::admission;
 use crate::outbox::Pacing;
-use crate::record::{Fact, Record, Refusal};
+use crate::record::{Fact, Record, Refusal, RepositoryPlace};
 use crate::state::{RebuildError, State};
 use farshore_schemas::envelope::{Channel, Envelope, Sender, Wire};
 use farshore_schemas::ids::{Address, Digest, Kind, Lineage, Name, SiteName, TaskId, VmRef};
@@ -61,14 +61,8 @@ pub enum Action {
     ServeRepository {
         /// The repository.
         repository: Name,
-        /// Its folder.
-        path: String,
-        /// The file with its passphrase, when it is encrypted.
-        passphrase_file: Option<String>,
-        /// Its owner's lineage.
-        lineage: Lineage,
-        /// Those that its control spoke under before its log was put back: a folder that bears one of them is taken over.
-        formerly: Vec<Lineage>,
+        /// Where it is, and whose. Formerly are those lineages, too, that this agent's control spoke under before.
+        place: RepositoryPlace,
     },
     /// Begin this task, or go on with it. Its end comes back by [`TaskTable::ended`].
     Start(Order),

@@ -40,6 +40,8 @@ pub enum Command {
         lineage: Lineage,
         /// Lineages that the owner's log had before, as far as the log knows: a folder that bears one of them is the same owner's.
         formerly: Vec<Lineage>,
+        /// The owner from whom an operator decided to take the folder, if one did.
+        adopted: Option<FolderOwner>,
     },
     /// Do this. Doing it twice is harmless.
     Run(Box<Order>),
@@ -48,6 +50,38 @@ pub enum Command {
         /// Which task.
         task: TaskId,
     },
+}
+
+/// Frames of the site's log that a repository should keep and does not.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct MissingFrames {
+    /// How many.
+    pub frames: u64,
+    /// The first and the last of each stretch, of at most five.
+    pub stretches: Vec<(Seq, Seq)>,
+}
+
+impl MissingFrames {
+    /// Of all stretches.
+    pub fn of(stretches: impl IntoIterator<Item = (Seq, Seq)>) -> Self {
+        let mut missing = MissingFrames::default();
+        for (first, last) in stretches {
+            missing.frames += (last.0 + 1).saturating_sub(first.0);
+            if missing.stretches.len() < 5 {
+                missing.stretches.push((first, last));
+            }
+        }
+        missing
+    }
+}
+
+/// Whose a repository's folder is: the lineage of the log in which it stands, and how often it has changed hands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct FolderOwner {
+    /// The lineage.
+    pub lineage: Lineage,
+    /// The epoch.
+    pub epoch: u64,
 }
 
 /// A task and the right to do it.

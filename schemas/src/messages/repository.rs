@@ -1,7 +1,8 @@
 //! The repository actor: restore points, retention, holds, prune by log position. A point exists once its agent has
 //! confirmed that every chunk and the manifest are durable (P6).
 
-use super::agent::{DiskPoint, Endpoint, Failure, Order, Outcome};
+use super::Override;
+use super::agent::{DiskPoint, Endpoint, Failure, FolderOwner, MissingFrames, Order, Outcome};
 use crate::ids::{Address, Digest, Lineage, Name, PointId, Seq, TaskId, VmRef};
 use crate::units::{ByteCount, Millis, Timestamp};
 use serde::{Deserialize, Serialize};
@@ -117,6 +118,19 @@ pub enum Command {
     LogServed {
         /// Where.
         source: Endpoint,
+    },
+    /// From the site's own control, after it was recovered: the folder that it came from bears this lineage, which a site that
+    /// was recovered earlier took and of which no frame was kept.
+    OwnedBefore {
+        /// The lineage.
+        lineage: Lineage,
+    },
+    /// From the operator: take the folder over from this owner, and no other. Who had it is refused from then on.
+    Adopt {
+        /// Whose it is.
+        owner: FolderOwner,
+        /// Who says so, and why.
+        why: Override,
     },
     /// From the operator: an access whose holder will never close it (its site is gone for good) ends now.
     BreakAccess {
@@ -358,6 +372,18 @@ pub enum Event {
         /// The log's lineage.
         lineage: Lineage,
     },
+    /// The site had this lineage too, before it was recovered: a folder that bears it is this repository's.
+    OwnedBefore {
+        /// The lineage.
+        lineage: Lineage,
+    },
+    /// An operator took the folder over from this owner.
+    Adopted {
+        /// Whose it was.
+        owner: FolderOwner,
+        /// Who said so, and why.
+        why: Override,
+    },
     /// The log up to this frame is to be kept once the order under way has ended.
     LogOwed {
         /// The frame.
@@ -371,6 +397,8 @@ pub enum Event {
         seq: Seq,
         /// Its hash.
         hash: Digest,
+        /// Frames before it that are not there, and that the log has no more.
+        missing: MissingFrames,
         /// When that was known.
         at: Timestamp,
     },

@@ -168,6 +168,8 @@ impl Vault {
             | Command::CloseAccess
             | Command::Verify { .. }
             | Command::LogServed { .. }
+            | Command::OwnedBefore { .. }
+            | Command::Adopt { .. }
             | Command::Hold { .. }
             | Command::TaskEnded { .. }
             | Command::BreakAccess { .. } => {}

@@ -62,6 +62,8 @@ fn command_to(state: &State, command: &Command, context: &Context) -> Result<Dec
         Command::Hold { point, hold } => points::hold(defined(state, context)?, point, *hold, context),
         Command::TaskEnded { task, outcome } => task_ended(defined(state, context)?, task, outcome, context),
         Command::LogServed { source } => log::served(defined(state, context)?, source, context),
+        Command::OwnedBefore { lineage } => log::owned_before(defined(state, context)?, *lineage, context),
+        Command::Adopt { owner, why } => log::adopt(defined(state, context)?, (*owner, why), context),
         Command::BreakAccess { holder } => access::broken(defined(state, context)?, holder, context),
     }
 }
@@ -137,13 +139,7 @@ fn agent_ready(
     let new = repository.link.is_new(incarnation);
     let mut draft = draft(repository, context).agent_known();
     draft.event(Event::AgentSeen { incarnation, endpoint: endpoint.clone() });
-    draft.tell(agent::Command::ServeRepository {
-        repository: me(context).clone(),
-        path: repository.spec.path.clone(),
-        passphrase_file: repository.spec.passphrase_file.clone(),
-        lineage: context.lineage,
-        formerly: repository.log.formerly(context.lineage),
-    });
+    draft.tell(log::serve(&repository.spec, &repository.log, context));
     if new {
         // Accesses that stand come before the work that uses them.
         access::reopen(repository, &mut draft, context);
@@ -195,9 +191,9 @@ fn ended(repository: &Defined, open: &Open<Work>, outcome: &Outcome, context: &C
             prune::marked(repository, (points, *mark, ordinal), outcome, &mut draft, context);
         }
         Work::KeepLog { least: _ } => {
-            let kept = log::ended(outcome, failure);
+            let kept = log::ended(outcome, failure, context.now);
             close(&mut draft, kept.as_ref().err().cloned());
-            log::kept(repository, (ordinal, &open.order.spec), kept, (&mut draft, context));
+            log::kept(repository, ordinal, kept, (&mut draft, context));
         }
         Work::Sweep { points, mark } => {
             prune::swept(repository, (points, *mark, ordinal), outcome, &mut draft, context);

@@ -35,6 +35,8 @@ pub(super) fn evolve(state: &mut State, event: &Event) {
         | Event::PointsLost { .. }
         | Event::PointVerified { .. }
         | Event::LogServed { .. }
+        | Event::OwnedBefore { .. }
+        | Event::Adopted { .. }
         | Event::LogOwed { .. }
         | Event::LogKept { .. }
         | Event::LogNotKept { .. }
@@ -115,7 +117,12 @@ fn fold_defined(repository: &mut Defined, event: &Event) {
         | Event::PointsLost { .. }
         | Event::PointVerified { .. }
         | Event::HoldSet { .. } => fold_points(repository, event),
-        Event::LogServed { .. } | Event::LogOwed { .. } | Event::LogKept { .. } | Event::LogNotKept { .. } => {
+        Event::LogServed { .. }
+        | Event::OwnedBefore { .. }
+        | Event::Adopted { .. }
+        | Event::LogOwed { .. }
+        | Event::LogKept { .. }
+        | Event::LogNotKept { .. } => {
             repository.log.fold(event);
         }
     }
@@ -201,6 +208,8 @@ fn fold_access(accesses: &mut BTreeMap<Address, Access>, event: &Event) {
         | Event::PointsLost { .. }
         | Event::PointVerified { .. }
         | Event::LogServed { .. }
+        | Event::OwnedBefore { .. }
+        | Event::Adopted { .. }
         | Event::LogOwed { .. }
         | Event::LogKept { .. }
         | Event::LogNotKept { .. }
@@ -279,6 +288,8 @@ fn fold_points(repository: &mut Defined, event: &Event) {
         | Event::AccessClosing { .. }
         | Event::CloseFailed { .. }
         | Event::LogServed { .. }
+        | Event::OwnedBefore { .. }
+        | Event::Adopted { .. }
         | Event::LogOwed { .. }
         | Event::LogKept { .. }
         | Event::LogNotKept { .. }

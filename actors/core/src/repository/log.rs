@@ -7,8 +7,11 @@ use super::{Defined, RETRY_AFTER, Rejection};
 use crate::decider::{Context, Decision};
 use crate::refusal::unexpected_outcome;
 use farshore_schemas::ids::{Digest, Kind, Lineage, Seq};
-use farshore_schemas::messages::agent::{Endpoint, Failure, Outcome, TaskSpec};
-use farshore_schemas::messages::repository::{Event, Work};
+use farshore_schemas::messages::Override;
+use farshore_schemas::messages::agent::{
+    self, Endpoint, Failure, FolderOwner, MissingFrames, Order, Outcome, TaskSpec,
+};
+use farshore_schemas::messages::repository::{Event, RepositorySpec, Work};
 use farshore_schemas::units::Timestamp;
 use serde::{Deserialize, Serialize};
 
@@ -22,6 +25,8 @@ pub struct LogCopy {
     pub source: Option<Endpoint>,
     /// Lineages under which it was served, the newest last: a folder that bears one of them is this repository's own.
     pub lineages: Vec<Lineage>,
+    /// The owner from whom an operator took the folder over last.
+    pub adopted: Option<FolderOwner>,
     /// How far it is kept, durable.
     pub kept: Option<LogKept>,
     /// Why the last attempt failed, until one does not.
@@ -39,6 +44,8 @@ pub struct LogKept {
     pub seq: Seq,
     /// Its hash.
     pub hash: Digest,
+    /// Frames before it that are not there, and that the log has no more.
+    pub missing: MissingFrames,
     /// When that was known.
     pub at: Timestamp,
 }
@@ -70,9 +77,19 @@ impl LogCopy {
                 let spare = self.lineages.len().saturating_sub(LINEAGES);
                 self.lineages.drain(..spare);
             }
+            Event::OwnedBefore { lineage } => {
+                // Before the one that it is served under.
+                let at = self.lineages.len().saturating_sub(1);
+                self.lineages.insert(at, *lineage);
+            }
+            Event::Adopted { owner, why: _ } => self.adopted = Some(*owner),
             Event::LogOwed { least } => self.owed = self.owed.max(Some(*least)),
-            Event::LogKept { lineage, seq, hash, at } => {
-                self.kept = Some(LogKept { lineage: *lineage, seq: *seq, hash: *hash, at: *at });
+            Event::LogKept { lineage, seq, hash, missing, at } => {
+                let (lineage, seq, hash, missing, at) = (*lineage, *seq, *hash, missing.clone(), *at);
+                // What came to be owed meanwhile may be there already.
+                let there = self.lineages.last() == Some(&lineage);
+                self.owed = self.owed.filter(|least| !there || *least > seq);
+                self.kept = Some(LogKept { lineage, seq, hash, missing, at });
                 self.failed = None;
             }
             Event::LogNotKept { failure, at, again } => {
@@ -120,10 +137,15 @@ impl LogCopy {
     }
 }
 
+/// Shipments that are under way.
+fn shipments(repository: &Defined) -> impl Iterator<Item = (&u64, &Order)> {
+    let open = repository.orders.open.iter().filter(|(_, open)| matches!(open.work, Work::KeepLog { .. }));
+    open.map(|(ordinal, open)| (ordinal, &open.order))
+}
+
 /// Whether a shipment is under way, `but` for an order that ends in this decision.
 fn under_way(repository: &Defined, but: Option<u64>) -> bool {
-    let other = |ordinal: &u64| Some(*ordinal) != but;
-    repository.orders.open.iter().any(|(ordinal, open)| other(ordinal) && matches!(open.work, Work::KeepLog { .. }))
+    shipments(repository).any(|(ordinal, _)| Some(*ordinal) != but)
 }
 
 fn order(repository: &Defined, source: &Endpoint, least: Seq, (draft, context): (&mut RepositoryDraft<'_>, &Context)) {
@@ -134,10 +156,7 @@ fn order(repository: &Defined, source: &Endpoint, least: Seq, (draft, context): 
 
 /// The control says where it serves its log: at each of its starts, and to a repository that it finds without.
 pub(super) fn served(repository: &Defined, source: &Endpoint, context: &Context) -> Result<Decision<Event>, Rejection> {
-    let from = &context.from;
-    if from.site != context.me.site || from.entity.kind != Kind::Api {
-        return Err(Rejection::NotMyControl { from: from.clone() });
-    }
+    from_my_control(context)?;
     let log = &repository.log;
     if log.source.as_ref() == Some(source) && log.lineages.last() == Some(&context.lineage) {
         return Ok(Decision::none());
@@ -146,11 +165,92 @@ pub(super) fn served(repository: &Defined, source: &Endpoint, context: &Context)
     draft.event(Event::LogServed { source: source.clone(), lineage: context.lineage });
     // Points that were made while nothing was served, or by a log that was put back since, are without their log.
     let behind = log.kept.as_ref().is_none_or(|kept| kept.lineage != context.lineage);
-    let due = behind || log.owed.is_some() || log.failed.is_some();
-    if due && !repository.points.is_empty() && !under_way(repository, None) {
+    let mut due = behind || log.owed.is_some() || log.failed.is_some();
+    let mut busy = false;
+    for (ordinal, old) in shipments(repository) {
+        // Where an earlier start of the control served it nobody is any more: the agent must not go on asking there.
+        if matches!(&old.spec, TaskSpec::KeepLog { source: asked, .. } if asked == source) {
+            busy = true;
+            continue;
+        }
+        draft.event(Event::OrderEnded { ordinal: *ordinal, failure: Some(moved()) });
+        if repository.link.agent.is_some() {
+            draft.tell(agent::Command::Cancel { task: old.task.clone() });
+        }
+        due = true;
+    }
+    if due && !repository.points.is_empty() && !busy {
         order(repository, source, context.frame, (&mut draft, context));
     }
     Ok(draft.done())
+}
+
+fn moved() -> Failure {
+    Failure {
+        code: "FS-REPOSITORY-LOG-MOVED".to_owned(),
+        message: "the site's control was started anew and serves its log elsewhere".to_owned(),
+        advice: "nothing needs to be done: the log is kept by a new order".to_owned(),
+        transient: true,
+    }
+}
+
+/// The folder that the site was recovered from bears a lineage of which no frame was kept: it is this repository's own.
+pub(super) fn owned_before(
+    repository: &Defined,
+    lineage: Lineage,
+    context: &Context,
+) -> Result<Decision<Event>, Rejection> {
+    from_my_control(context)?;
+    if lineage == context.lineage || repository.log.lineages.contains(&lineage) {
+        return Ok(Decision::none());
+    }
+    Ok(taken_over(repository, Event::OwnedBefore { lineage }, context).done())
+}
+
+/// An operator takes the folder over from its owner. The log is kept there at once, which shows whether it can be had.
+pub(super) fn adopt(
+    repository: &Defined,
+    (owner, why): (FolderOwner, &Override),
+    context: &Context,
+) -> Result<Decision<Event>, Rejection> {
+    if why.by.trim().is_empty() || why.reason.trim().is_empty() {
+        return Err(Rejection::BareOverride { repository: me(context).clone() });
+    }
+    let mut draft = taken_over(repository, Event::Adopted { owner, why: why.clone() }, context);
+    owe(repository, &mut draft, context);
+    Ok(draft.done())
+}
+
+/// What is known of the folder's owner changes, and the agent is told.
+fn taken_over<'a>(repository: &Defined, event: Event, context: &'a Context) -> RepositoryDraft<'a> {
+    let mut draft = draft(repository, context);
+    let mut log = repository.log.clone();
+    log.fold(&event);
+    draft.event(event);
+    if repository.link.agent.is_some() {
+        draft.tell(serve(&repository.spec, &log, context));
+    }
+    draft
+}
+
+/// What the agent is told of the folder.
+pub(super) fn serve(spec: &RepositorySpec, log: &LogCopy, context: &Context) -> agent::Command {
+    agent::Command::ServeRepository {
+        repository: me(context).clone(),
+        path: spec.path.clone(),
+        passphrase_file: spec.passphrase_file.clone(),
+        lineage: context.lineage,
+        formerly: log.formerly(context.lineage),
+        adopted: log.adopted,
+    }
+}
+
+fn from_my_control(context: &Context) -> Result<(), Rejection> {
+    let from = &context.from;
+    if from.site != context.me.site || from.entity.kind != Kind::Api {
+        return Err(Rejection::NotMyControl { from: from.clone() });
+    }
+    Ok(())
 }
 
 /// A point was made: the log up to it is to be kept. Nothing where no control serves its log.
@@ -172,37 +272,36 @@ pub(super) fn wake(repository: &Defined, draft: &mut RepositoryDraft<'_>, contex
 }
 
 /// What the outcome of a shipment says; the failure when the log is not kept.
-pub(super) fn ended(outcome: &Outcome, failure: Option<Failure>) -> Result<(Lineage, Seq, Digest), Failure> {
-    if let Outcome::LogKept { lineage, seq, hash, fetched: _ } = outcome {
-        return Ok((*lineage, *seq, *hash));
+pub(super) fn ended(outcome: &Outcome, failure: Option<Failure>, at: Timestamp) -> Result<LogKept, Failure> {
+    if let Outcome::LogKept { lineage, seq, hash, fetched: _, missing } = outcome {
+        return Ok(LogKept { lineage: *lineage, seq: *seq, hash: *hash, missing: missing.clone(), at });
     }
     Err(failure.unwrap_or_else(|| unexpected_outcome("the keeping of the log")))
 }
 
-/// A shipment has ended. What came to be owed meanwhile is ordered at once, as is one that failed because the control has moved.
+/// A shipment has ended. What came to be owed meanwhile is ordered at once.
 pub(super) fn kept(
     repository: &Defined,
-    (ordinal, told): (u64, &TaskSpec),
-    ended: Result<(Lineage, Seq, Digest), Failure>,
+    ordinal: u64,
+    ended: Result<LogKept, Failure>,
     (draft, context): (&mut RepositoryDraft<'_>, &Context),
 ) {
     let at = context.now;
-    let (failed, reached) = match ended {
-        Ok((lineage, seq, hash)) => {
-            draft.event(Event::LogKept { lineage, seq, hash, at });
-            (false, Some((lineage, seq)))
+    let reached = match ended {
+        Ok(LogKept { lineage, seq, hash, missing, at }) => {
+            draft.event(Event::LogKept { lineage, seq, hash, missing, at });
+            Some((lineage, seq))
         }
         Err(failure) => {
             draft.event(Event::LogNotKept { failure, at, again: at.after(RETRY_AFTER) });
-            (true, None)
+            None
         }
     };
     let Some(source) = &repository.log.source else { return };
-    let moved = failed && !matches!(told, TaskSpec::KeepLog { source: asked, .. } if asked == source);
     let reaches = |least: Seq| reached.is_some_and(|(lineage, seq)| lineage == context.lineage && seq >= least);
-    let owed = repository.log.owed.filter(|least| !reaches(*least) && !failed);
+    let owed = repository.log.owed.filter(|least| !reaches(*least));
     let older = reached.is_some_and(|(lineage, _)| lineage != context.lineage);
-    if (moved || older || owed.is_some()) && !under_way(repository, Some(ordinal)) {
+    if (older || owed.is_some()) && !under_way(repository, Some(ordinal)) {
         order(repository, source, context.frame, (draft, context));
     }
 }

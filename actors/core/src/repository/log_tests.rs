@@ -2,11 +2,12 @@
 
 use super::tests::*;
 use super::{RETRY_AFTER, Repository};
-use crate::decider::Input;
+use crate::decider::{Decision, Input};
 use crate::testing::*;
-use farshore_schemas::ids::Seq;
-use farshore_schemas::messages::agent::{Outcome, TaskSpec};
-use farshore_schemas::messages::repository::{Command, Work};
+use farshore_schemas::ids::{Lineage, Seq};
+use farshore_schemas::messages::Message;
+use farshore_schemas::messages::agent::{self, FolderOwner, MissingFrames, Outcome, TaskSpec};
+use farshore_schemas::messages::repository::{Command, Event, Work};
 use farshore_schemas::units::{ByteCount, Millis};
 
 const CONTROL: &str = "hq:api/control";
@@ -21,7 +22,13 @@ fn keeping() -> Given<Repository> {
 }
 
 fn kept(lineage_of: u8, seq: u64) -> Outcome {
-    Outcome::LogKept { lineage: lineage(lineage_of), seq: Seq(seq), hash: digest(9), fetched: ByteCount(100) }
+    Outcome::LogKept {
+        lineage: lineage(lineage_of),
+        seq: Seq(seq),
+        hash: digest(9),
+        fetched: ByteCount(100),
+        missing: MissingFrames::default(),
+    }
 }
 
 /// Open shipments, with what each must reach.
@@ -70,7 +77,19 @@ fn what_a_shipment_reached_already_is_not_shipped_again() {
     let far = state(&given).log.owed.unwrap().0 + 10;
     let given = agent_ends(given, ordinal, kept(1, far));
     assert!(shipments(&given).is_empty());
-    assert_eq!(state(&given).log.owed.filter(|owed| owed.0 > far), None);
+    assert_eq!(state(&given).log.owed, None, "it is there");
+}
+
+#[test]
+fn what_is_missing_of_the_copy_is_in_the_log() {
+    let given = point_made(keeping(), "p1", 1);
+    let [(ordinal, least)] = shipments(&given)[..] else { panic!("one shipment") };
+    let missing = MissingFrames::of([(Seq(2), Seq(4))]);
+    assert_eq!(missing.frames, 3);
+    let (lineage, seq, hash, fetched) = (lineage(1), Seq(least), digest(9), ByteCount(100));
+    let outcome = Outcome::LogKept { lineage, seq, hash, fetched, missing: missing.clone() };
+    let given = agent_ends(given, ordinal, outcome);
+    assert_eq!(state(&given).log.kept.as_ref().unwrap().missing, missing);
 }
 
 #[test]
@@ -90,13 +109,63 @@ fn a_shipment_that_fails_costs_no_point_is_told_and_is_tried_again() {
 }
 
 #[test]
-fn a_control_that_has_moved_is_asked_at_once_when_the_old_place_fails() {
+fn a_start_of_the_control_supersedes_the_shipment_that_asks_where_it_was() {
     let given = point_made(keeping(), "p1", 1);
+    let [(old, _)] = shipments(&given)[..] else { panic!("one shipment") };
+    let then = given.from(CONTROL).when(log_served("hq/c2"));
+    let told: Vec<_> = then.decision().sends.iter().map(|send| send.body.clone()).collect();
+    assert_eq!(told[0], Message::Agent(agent::Command::Cancel { task: task(old) }), "the agent stops asking there");
+    let given = then.accepted();
+    let [(new, least)] = shipments(&given)[..] else { panic!("one shipment, at once") };
+    assert!(new > old && source_of(&given, new) == endpoint("hq/c2").address);
+    assert!(state(&given).log.failed.is_none(), "nothing has failed");
+    let done = agent_ends(given, new, kept(1, least));
+    assert!(shipments(&done).is_empty());
+    // What the agent says of the old one changes nothing any more.
+    done.from(AGENT).when(ended(old, Outcome::Cancelled)).rejected("FS-REPOSITORY-TASK-UNKNOWN");
+}
+
+#[test]
+fn a_shipment_that_fails_while_more_comes_to_be_owed_is_ordered_again_at_once() {
+    let given = point_made(point_made(keeping(), "p1", 1), "p2", 2);
     let [(ordinal, _)] = shipments(&given)[..] else { panic!("one shipment") };
-    let given = given.from(CONTROL).when(log_served("hq/c2")).accepted();
-    let given = agent_ends(given, ordinal, failed("FS-AGENT-PEER"));
-    let [(again, _)] = shipments(&given)[..] else { panic!("it is ordered at once") };
-    assert_eq!(source_of(&given, again), endpoint("hq/c2").address);
+    let given = agent_ends(given, ordinal, failed("FS-AGENT-LINK"));
+    let [(again, _)] = shipments(&given)[..] else { panic!("what is owed is ordered") };
+    let given = agent_ends(given, again, failed("FS-AGENT-LINK"));
+    assert!(shipments(&given).is_empty(), "once; then it waits");
+}
+
+/// What the agent was told of the folder last.
+fn served_as(decision: &Decision<Event>) -> (Vec<Lineage>, Option<FolderOwner>) {
+    let told = decision.sends.iter().find_map(|send| {
+        let Message::Agent(agent::Command::ServeRepository { formerly, adopted, .. }) = &send.body else { return None };
+        Some((formerly.clone(), *adopted))
+    });
+    told.expect("the agent is told of the folder")
+}
+
+#[test]
+fn a_lineage_that_the_folder_bears_and_the_log_forgot_is_a_former_one() {
+    let then = keeping().from(CONTROL).when(Command::OwnedBefore { lineage: lineage(9) });
+    assert_eq!(served_as(then.decision()), (vec![lineage(9)], None));
+    let given = then.accepted();
+    let given = given.from(CONTROL).when(Command::OwnedBefore { lineage: lineage(9) }).then(&[], &[]);
+    given.from(CONTROL).when(log_served("hq/c1")).then(&[], &[]);
+    // An agent that comes later is told, too.
+    let then = served().from(CONTROL).when(Command::OwnedBefore { lineage: lineage(9) }).accepted();
+    let then = then.from(MOVER).when(ready(2));
+    assert_eq!(served_as(then.decision()), (vec![lineage(9)], None));
+}
+
+#[test]
+fn an_operator_takes_the_folder_from_an_owner_by_name_with_a_reason_and_the_log_is_kept_there_at_once() {
+    let then = keeping().from(OPS).when(adopt("it is gone"));
+    let owner = FolderOwner { lineage: lineage(8), epoch: 4 };
+    assert_eq!(served_as(then.decision()), (Vec::new(), Some(owner)));
+    assert!(matches!(&then.decision().events[0], Event::Adopted { why, .. } if why.reason == "it is gone"));
+    let given = then.accepted();
+    assert_eq!((shipments(&given).len(), state(&given).log.adopted), (1, Some(owner)));
+    keeping().from(OPS).when(adopt("")).rejected("FS-REPOSITORY-OVERRIDE");
 }
 
 #[test]

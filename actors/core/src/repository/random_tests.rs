@@ -4,7 +4,7 @@ use super::tests::*;
 use super::{Access, AccessStatus, Defined, Marked, Repository, State};
 use crate::testing::*;
 use farshore_schemas::ids::Address;
-use farshore_schemas::messages::agent::{Outcome, PruneStep, TaskSpec};
+use farshore_schemas::messages::agent::{MissingFrames, Outcome, PruneStep, TaskSpec};
 use farshore_schemas::messages::repository::{Command, Event, Purpose, Work};
 use farshore_schemas::units::ByteCount;
 use proptest::prelude::*;
@@ -30,7 +30,7 @@ fn end_one(given: &Given<Repository>, which: u8, how: u8) -> Option<Command> {
         (TaskSpec::VerifyPoint { .. }, _) => Outcome::Verified { chunks: 1, damage: Vec::new(), damaged: 0 },
         (TaskSpec::KeepLog { least, .. }, _) => {
             let (lineage, hash) = (order.task.lineage, digest(9));
-            Outcome::LogKept { lineage, seq: *least, hash, fetched: ByteCount(1) }
+            Outcome::LogKept { lineage, seq: *least, hash, fetched: ByteCount(1), missing: MissingFrames::default() }
         }
         _ => Outcome::Done,
     };
@@ -49,6 +49,7 @@ fn step(given: &Given<Repository>, (op, a, b): (u8, u8, u8)) -> Option<(&'static
         7 => (OPS, Command::Hold { point: point(&id), hold: a % 2 == 0 }),
         8 => (OPS, Command::Verify { point: point(&id) }),
         9 => (OPS, Command::BreakAccess { holder: address(session) }),
+        10 if b % 4 == 1 => (OPS, adopt("it is gone")),
         10 if b % 2 == 0 => (OPS, Command::LogServed { source: endpoint("hq/c1") }),
         10 => (OPS, define("/r")),
         _ => (AGENT, end_one(given, a, b)?),

@@ -38,6 +38,11 @@ pub enum Rejection {
         /// Who said it.
         from: Address,
     },
+    /// Taking a folder over needs a name and a reason.
+    BareOverride {
+        /// Which.
+        repository: Name,
+    },
     /// Only sessions open accesses.
     HolderKind {
         /// Who asked.
@@ -139,6 +144,9 @@ impl Rejection {
             Rejection::NotMyMover { from } => format!("{from} is not the mover that this repository names"),
             Rejection::NotMyAgent { from } => format!("{from} is not the agent that keeps this repository"),
             Rejection::NotMyControl { from } => format!("{from} is not the control of this repository's site"),
+            Rejection::BareOverride { repository } => {
+                format!("the folder of {repository} was to be taken from its owner without a name and a reason")
+            }
             Rejection::HolderKind { holder } => format!("{holder} asked for an access, but only sessions have one"),
             Rejection::AccessOpen { holder } => format!("{holder} has an access already; it can have one"),
             Rejection::NoAccess { holder } => format!("{holder} has no open access for writing"),
@@ -180,6 +188,7 @@ impl Rejection {
             Rejection::NotMyControl { .. } => {
                 ("FS-REPOSITORY-NOT-MY-CONTROL", "nothing needs to be done: a site's control says it by itself")
             }
+            Rejection::BareOverride { .. } => ("FS-REPOSITORY-OVERRIDE", "give both, they are kept in the log"),
             Rejection::HolderKind { .. } => ("FS-REPOSITORY-HOLDER-KIND", DEFECT),
             Rejection::AccessOpen { .. } => ("FS-REPOSITORY-ACCESS-OPEN", "use it, or close it first"),
             Rejection::NoAccess { .. } => ("FS-REPOSITORY-NO-ACCESS", "open an access for writing first"),

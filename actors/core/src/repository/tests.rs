@@ -4,9 +4,9 @@ use super::{AccessStatus, Defined, Repository, State};
 use crate::decider::{Decision, Input};
 use crate::testing::*;
 use farshore_schemas::ids::{PointId, TaskId};
-use farshore_schemas::messages::agent::{self, DiskPoint, Failure, Order, Outcome, TaskSpec};
+use farshore_schemas::messages::agent::{self, DiskPoint, Failure, FolderOwner, Order, Outcome, TaskSpec};
 use farshore_schemas::messages::repository::{Command, Event, Purpose, RepositorySpec, RestorePoint, Work};
-use farshore_schemas::messages::{Message, mover, session};
+use farshore_schemas::messages::{Message, Override, mover, session};
 use farshore_schemas::units::{ByteCount, Millis, Timestamp};
 
 pub(super) const ME: &str = "hq:repository/r1";
@@ -28,6 +28,11 @@ pub(super) fn define(path: &str) -> Command {
 
 pub(super) fn ready(incarnation: u8) -> Command {
     Command::AgentReady { incarnation: lineage(incarnation), endpoint: endpoint("hq/m1") }
+}
+
+pub(super) fn adopt(reason: &str) -> Command {
+    let owner = FolderOwner { lineage: lineage(8), epoch: 4 };
+    Command::Adopt { owner, why: Override { by: "ann".to_owned(), reason: reason.to_owned() } }
 }
 
 pub(super) fn task(ordinal: u64) -> TaskId {
@@ -198,6 +203,10 @@ fn every_state_answers_every_input() {
         ("break", OPS, Input::Command(Command::BreakAccess { holder: address(S1) })),
         ("log-served", OPS, Input::Command(Command::LogServed { source: endpoint("hq/c1") })),
         ("log-served-elsewhere", S2, Input::Command(Command::LogServed { source: endpoint("hq/c1") })),
+        ("owned-before", OPS, Input::Command(Command::OwnedBefore { lineage: lineage(9) })),
+        ("owned-before-elsewhere", S2, Input::Command(Command::OwnedBefore { lineage: lineage(9) })),
+        ("adopt", OPS, Input::Command(adopt("it is gone"))),
+        ("adopt-bare", OPS, Input::Command(adopt(" "))),
         ("ended-unknown", AGENT, Input::Command(ended(99, Outcome::Done))),
         ("ended-by-another", S1, Input::Command(ended(0, Outcome::Done))),
         ("register-refused", MOVER, refused_by(MOVER, register.clone(), "FS-MOVER-UNKNOWN")),
@@ -205,7 +214,7 @@ fn every_state_answers_every_input() {
         ("other-refused", S1, refused_by(S1, register, "FS-X")),
         ("wake", ME, Input::Wake),
     ];
-    lists_all::<Repository>(&inputs, 11, |command| match command {
+    lists_all::<Repository>(&inputs, 13, |command| match command {
         Command::Define(_) => 0,
         Command::Remove => 1,
         Command::AgentReady { .. } => 2,
@@ -217,6 +226,8 @@ fn every_state_answers_every_input() {
         Command::TaskEnded { .. } => 8,
         Command::BreakAccess { .. } => 9,
         Command::LogServed { .. } => 10,
+        Command::OwnedBefore { .. } => 11,
+        Command::Adopt { .. } => 12,
     });
     // States: undefined, served, opening, writing, committing, closing, with points, pruning.
     let wanted = "\
@@ -240,6 +251,10 @@ let-go: UNKNOWN POINT-UNKNOWN POINT-UNKNOWN POINT-UNKNOWN POINT-UNKNOWN POINT-UN
 break: UNKNOWN ACCESS-UNKNOWN ok ok ok ACCESS-CLOSING ACCESS-UNKNOWN ACCESS-UNKNOWN
 log-served: UNKNOWN ok ok ok ok ok ok ok
 log-served-elsewhere: UNKNOWN NOT-MY-CONTROL NOT-MY-CONTROL NOT-MY-CONTROL NOT-MY-CONTROL NOT-MY-CONTROL NOT-MY-CONTROL NOT-MY-CONTROL
+owned-before: UNKNOWN ok ok ok ok ok ok ok
+owned-before-elsewhere: UNKNOWN NOT-MY-CONTROL NOT-MY-CONTROL NOT-MY-CONTROL NOT-MY-CONTROL NOT-MY-CONTROL NOT-MY-CONTROL NOT-MY-CONTROL
+adopt: UNKNOWN ok ok ok ok ok ok ok
+adopt-bare: UNKNOWN OVERRIDE OVERRIDE OVERRIDE OVERRIDE OVERRIDE OVERRIDE OVERRIDE
 ended-unknown: UNKNOWN TASK-UNKNOWN TASK-UNKNOWN TASK-UNKNOWN TASK-UNKNOWN TASK-UNKNOWN TASK-UNKNOWN TASK-UNKNOWN
 ended-by-another: UNKNOWN NOT-MY-AGENT NOT-MY-AGENT NOT-MY-AGENT NOT-MY-AGENT NOT-MY-AGENT NOT-MY-AGENT NOT-MY-AGENT
 register-refused: REFUSAL-UNEXPECTED ok ok ok ok ok ok ok
@@ -260,6 +275,7 @@ fn defining_registers_and_the_agents_coming_serves_the_folder() {
         passphrase_file: None,
         lineage: lineage(1),
         formerly: Vec::new(),
+        adopted: None,
     };
     defined.from(MOVER).when(ready(1)).sent(&[(AGENT, Message::Agent(serve))]);
 }

@@ -1,7 +1,9 @@
 //! The verbs of `farshore repo`. They work on a repository's folder alone: no site, no agent, no network.
 
+use crate::verbs::repo::adopt::parse_owner;
 use clap::{Args, Subcommand};
 use farshore_schemas::ids::{DiskName, Name, VmName};
+use farshore_schemas::messages::agent::FolderOwner;
 use std::num::{NonZeroU32, NonZeroUsize};
 use std::path::PathBuf;
 
@@ -50,6 +52,9 @@ pub(crate) enum RepoVerb {
     Restore(RepoRestoreArgs),
     /// Drop points and what only they name. Shows what would go; --apply does it.
     Prune(RepoPruneArgs),
+    /// Take the folder from its owner. With a site that runs, for the repository of that name in it, and the decision is in its
+    /// log; with --take-ownership from every site, on the folder alone. Who had it is shut out.
+    Adopt(RepoAdoptArgs),
     /// Passphrases that open it.
     #[command(subcommand)]
     Key(KeyVerb),
@@ -138,6 +143,26 @@ pub(crate) struct PruneWhich {
     /// These.
     #[arg(long, value_name = "POINT", value_delimiter = ',')]
     pub(crate) points: Vec<Name>,
+}
+
+#[derive(Debug, Clone, Args)]
+pub(crate) struct RepoAdoptArgs {
+    /// The repository's name in the site; with --take-ownership its folder.
+    pub(crate) repository: PathBuf,
+    /// The data folder of the site, which runs.
+    #[arg(long, env = "FARSHORE_DATA")]
+    pub(crate) data: Option<PathBuf>,
+    /// Whose it is now, as the refusal and `farshore repo stats` show it; it is taken from nobody else.
+    #[arg(long, value_name = "LINEAGE/EPOCH", requires = "reason", value_parser = parse_owner)]
+    pub(crate) from: Option<FolderOwner>,
+    /// Why, for the log.
+    #[arg(long, requires = "from")]
+    pub(crate) reason: Option<String>,
+    /// There is no site: take the folder from every one. No mover opens it until a site takes it over.
+    #[arg(long, conflicts_with_all = ["from", "reason"])]
+    pub(crate) take_ownership: bool,
+    #[command(flatten)]
+    pub(crate) unlock: UnlockArgs,
 }
 
 #[derive(Debug, Clone, Subcommand)]

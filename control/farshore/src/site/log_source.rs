@@ -3,13 +3,14 @@
 
 use crate::failure::Failure;
 use crate::site::data::DataFolder;
+use crate::site::recovered::Recovered;
 use farshore_agent::{LogFacts, LogSource, LogSourceConfig, NextFrames, ServedLog};
 use farshore_core::repository::{Defined, State};
 use farshore_kernel::entity::Memory;
 use farshore_log::{Frames, LogReader, ReadLog, listed_keys};
 use farshore_runtime::handle::{Answer, ControlHandle};
 use farshore_schemas::codec;
-use farshore_schemas::ids::{Digest, EntityId, Kind, Seq, SiteName, TaskId};
+use farshore_schemas::ids::{Digest, EntityId, Kind, Lineage, Seq, SiteName, TaskId};
 use farshore_schemas::messages::Message;
 use farshore_schemas::messages::agent::{self, Endpoint};
 use farshore_schemas::messages::repository::{Command, Work};
@@ -38,8 +39,8 @@ impl Drop for Serving {
     }
 }
 
-/// Begins to serve.
-pub(crate) fn start(
+/// Begins to serve. Repositories that are defined know of it when this returns, before any agent is served.
+pub(crate) async fn start(
     handle: &ControlHandle,
     (folder, site): (&DataFolder, &SiteName),
     (listen, advertise): (SocketAddr, Option<&str>),
@@ -54,17 +55,17 @@ pub(crate) fn start(
     let source = LogSource::start(&config, Arc::new(served));
     let source =
         source.map_err(|error| Failure::coded(&error.to_string(), "give another address with --log-listen"))?;
-    let telling = tokio::spawn(tell(handle.clone(), source.endpoint().clone()));
+    let said = Said { source: source.endpoint().clone(), owned: Recovered::of(folder)?.and_then(|from| from.owned) };
+    said.to_all_or_warn(handle).await;
+    let telling = tokio::spawn(tell(handle.clone(), said));
     Ok(Serving { _source: source, telling })
 }
 
 /// Tells every repository that does not know it where the log is served, now and whenever one comes to be.
-async fn tell(control: ControlHandle, source: Endpoint) {
+async fn tell(control: ControlHandle, said: Said) {
     let mut frames = control.frames();
     loop {
-        if let Err(why) = tell_all(&control, &source).await {
-            tracing::warn!(why, "the repositories were not told where the log is served");
-        }
+        said.to_all_or_warn(&control).await;
         loop {
             match tokio::time::timeout(LOOK_EVERY, frames.recv()).await {
                 Ok(Ok(notice)) if notice.actor.kind == Kind::Repository => break,
@@ -76,21 +77,40 @@ async fn tell(control: ControlHandle, source: Endpoint) {
     }
 }
 
-async fn tell_all(control: &ControlHandle, source: &Endpoint) -> Result<(), String> {
-    let lineage = control.status().await.map_err(|why| why.to_string())?.lineage;
-    for memory in control.memories(Some(Kind::Repository)).await.map_err(|why| why.to_string())? {
-        let Some(repository) = defined(&memory) else { continue };
-        let knows = repository.log.source.as_ref() == Some(source);
-        if knows && repository.log.lineages.last() == Some(&lineage) {
-            continue;
-        }
-        let said = Message::Repository(Command::LogServed { source: source.clone() });
-        let answer = control.command(&memory.actor, said, PRINCIPAL, None).await.map_err(|why| why.to_string())?;
-        if let Answer::Rejected { refusal, .. } = answer {
-            tracing::warn!(repository = %memory.actor, code = refusal.code, "a repository does not take the log");
+/// What repositories are told.
+struct Said {
+    source: Endpoint,
+    /// The lineage that the folder bore from which the site was recovered.
+    owned: Option<Lineage>,
+}
+
+impl Said {
+    async fn to_all_or_warn(&self, control: &ControlHandle) {
+        if let Err(why) = self.to_all(control).await {
+            tracing::warn!(why, "the repositories were not told where the log is served");
         }
     }
-    Ok(())
+
+    async fn to_all(&self, control: &ControlHandle) -> Result<(), String> {
+        let lineage = control.status().await.map_err(|why| why.to_string())?.lineage;
+        for memory in control.memories(Some(Kind::Repository)).await.map_err(|why| why.to_string())? {
+            let Some(repository) = defined(&memory) else { continue };
+            let log = &repository.log;
+            // First: the agent needs it before it opens the folder.
+            let owned = self.owned.filter(|owned| *owned != lineage && !log.lineages.contains(owned));
+            let owned = owned.map(|lineage| Command::OwnedBefore { lineage });
+            let knows = log.source.as_ref() == Some(&self.source) && log.lineages.last() == Some(&lineage);
+            let served = (!knows).then(|| Command::LogServed { source: self.source.clone() });
+            for command in owned.into_iter().chain(served) {
+                let said = Message::Repository(command);
+                let answer = control.command(&memory.actor, said, PRINCIPAL, None).await;
+                if let Answer::Rejected { refusal, .. } = answer.map_err(|why| why.to_string())? {
+                    tracing::warn!(repository = %memory.actor, code = refusal.code, "a repository does not take the log");
+                }
+            }
+        }
+        Ok(())
+    }
 }
 
 fn defined(memory: &Memory) -> Option<Box<Defined>> {

@@ -110,7 +110,7 @@ impl Control {
                 return Err(port_failure(&error));
             }
         };
-        let serving = log_source::start(&handle, (&folder, &site), (log.0, log.1.as_deref()));
+        let serving = log_source::start(&handle, (&folder, &site), (log.0, log.1.as_deref())).await;
         let serving = match serving {
             Ok(serving) => serving,
             Err(failure) => {

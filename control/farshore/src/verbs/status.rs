@@ -31,8 +31,8 @@ pub(crate) fn status(data: &Path, output: Output) -> Result<(), Failure> {
         status["durable"],
         text(&status["lineage"])
     ));
-    for LogSafe { with, frame, lineage: _, at } in list(&status["log_copies"]) {
-        say(&format!("       frame {frame} of it is safe in {with}, since {}", time(at.0)));
+    for copy in list::<LogSafe>(&status["log_copies"]) {
+        log_copy(&copy, &text(&status["lineage"]));
     }
     say(&format!("bus    {}", if status["bus_up"] == true { "joined" } else { "not joined" }));
     let reach = Reach::of(&status);
@@ -65,6 +65,22 @@ pub(crate) fn status(data: &Path, output: Output) -> Result<(), Failure> {
         table(&["job", "how it is"], jobs.iter().map(row).collect());
     }
     Ok(())
+}
+
+/// How far the log is safe in a repository.
+fn log_copy(LogSafe { with, kept, owed }: &LogSafe, lineage: &str) {
+    if let Some(kept) = kept {
+        // Frame numbers of a log that was put back since count another log's frames.
+        let earlier = kept.lineage.to_string() != lineage;
+        let of = if earlier { format!("its former lineage {}", kept.lineage) } else { "it".to_owned() };
+        say(&format!("       frame {} of {of} is safe in {with}, since {}", kept.seq, time(kept.at.0)));
+        if earlier && owed.is_none() {
+            say(&format!("       nothing that was decided since is safe in {with} yet"));
+        }
+    }
+    if let Some(owed) = owed {
+        say(&format!("       up to frame {owed} of it is owed to {with}, and not there yet"));
+    }
 }
 
 /// What can be read of a list; a site of another version may say it otherwise.

@@ -13,6 +13,7 @@ mod lost_frames;
 mod over_nats;
 mod power;
 mod recover;
+mod recover_again;
 mod replication;
 mod repo;
 mod site;

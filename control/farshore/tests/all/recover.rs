@@ -11,12 +11,12 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// A site with a VM on a host and a repository that lie outside its data folder, so that they outlive it.
-struct World {
-    folder: tempfile::TempDir,
+pub(crate) struct World {
+    pub(crate) folder: tempfile::TempDir,
 }
 
 impl World {
-    fn new() -> World {
+    pub(crate) fn new() -> World {
         let world = World { folder: tempfile::tempdir().unwrap() };
         fs::create_dir(world.at("vms")).unwrap();
         let vm = VmName::parse("web").unwrap();
@@ -26,12 +26,12 @@ impl World {
         world
     }
 
-    fn at(&self, name: &str) -> PathBuf {
+    pub(crate) fn at(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
     }
 
     /// The site, new, with its job.
-    fn begin(&self, encrypted: bool) -> Site {
+    pub(crate) fn begin(&self, encrypted: bool) -> Site {
         let site = Site::up(&self.at("data"), &["--site", "hq"]);
         let pass = format!(", encryption: {{passphraseFile: {}}}", text(&self.at("pass")));
         site.apply(&format!(
@@ -48,14 +48,22 @@ impl World {
         site
     }
 
-    fn recover(&self, to: &str, args: &[&str]) -> crate::support::Said {
+    pub(crate) fn recover(&self, to: &str, args: &[&str]) -> crate::support::Said {
         let (vault, to) = (self.at("vault"), self.at(to));
         let all = ["-o", "json", "site", "recover", "--from-repository", text(&vault), "--data", text(&to)];
         farshore(&[&all, args].concat())
     }
 
+    /// Whose the repository's folder is, as `repo adopt` names it.
+    pub(crate) fn owner(&self) -> (String, String) {
+        let text = fs::read(self.at("vault/owner.json")).unwrap();
+        let owner: Value = serde_json::from_slice(&text).unwrap();
+        let lineage = owner["lineage"].as_str().unwrap().to_owned();
+        (format!("{lineage}/{}", owner["epoch"]), lineage)
+    }
+
     /// The files of the log's copy, in order.
-    fn pieces(&self) -> Vec<PathBuf> {
+    pub(crate) fn pieces(&self) -> Vec<PathBuf> {
         let lineages = fs::read_dir(self.at("vault/log")).unwrap().map(|entry| entry.unwrap().path());
         let mut pieces: Vec<PathBuf> =
             lineages.flat_map(|folder| fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path())).collect();
@@ -65,7 +73,7 @@ impl World {
 }
 
 /// What the repository's actor knows of the copy, once nothing is under way any more.
-fn kept(site: &Site) -> Value {
+pub(crate) fn kept(site: &Site) -> Value {
     until("the log in the repository", || {
         let vault = site.state("repository", "vault")["Defined"].clone();
         let quiet = vault["orders"]["open"].as_object().is_some_and(serde_json::Map::is_empty)
@@ -75,7 +83,7 @@ fn kept(site: &Site) -> Value {
 }
 
 /// The state of the log in a folder at a frame.
-fn state_at(data: &Path, frame: u64) -> Value {
+pub(crate) fn state_at(data: &Path, frame: u64) -> Value {
     let until = frame.to_string();
     farshore(&["-o", "json", "log", "replay", "--until", &until, "--data", text(data)]).good().json()["state"].clone()
 }
@@ -176,7 +184,7 @@ fn a_damaged_copy_of_the_log_is_refused_with_its_place_and_how_far_it_is_good() 
         let said = world.recover("new", &[]);
         said.refused(21, &["FS-SITE-LOG-DAMAGED", text(&pieces[0]), "at offset", "good up to frame 0"]);
         assert!(!world.at("new").exists(), "nothing is made of it");
-        farshore(&["repo", "verify", text(&world.at("vault"))]).refused(21, &["FS-REPO-DAMAGE"]);
+        farshore(&["repo", "verify", text(&world.at("vault"))]).refused(21, &["FS-REPO-LOG-DAMAGE", "1 point can be"]);
     }
     fs::write(&pieces[0], &whole).unwrap();
     farshore(&["repo", "verify", text(&world.at("vault"))]).good();

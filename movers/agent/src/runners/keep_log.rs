@@ -5,10 +5,10 @@ use crate::link::Link;
 use crate::proto::{Hello, LogAnswer, LogAsk, VERSION, Wants};
 use crate::repository_client::persist;
 use crate::task::{Task, TaskError, TaskResult, failure};
-use farshore_repository::{Repository, SiteLog};
+use farshore_repository::{LogKeeper, Repository, Shipped, SiteLog};
 use farshore_schemas::frame::Header;
 use farshore_schemas::ids::{Name, Seq};
-use farshore_schemas::messages::agent::{Endpoint, Outcome};
+use farshore_schemas::messages::agent::{Endpoint, MissingFrames, Outcome};
 use farshore_schemas::units::ByteCount;
 
 /// Begins anew from what is kept whenever the channel breaks.
@@ -32,7 +32,22 @@ fn fetch(task: &Task, repository: &Repository, (source, least): (&Endpoint, Seq)
     }
     let (last, mut fetched) = (log.last, 0);
     let mut keeper = repository.keep_log(log, now())?;
-    link.send(&LogAsk::From { seq: keeper.next() })?;
+    while let Some((first, until)) = keeper.wanted() {
+        link.send(&LogAsk::Frames { first, last: until })?;
+        fetched += take(task, &mut link, (&mut keeper, last))?;
+        if keeper.wanted().is_some_and(|(next, _)| next == first) {
+            return Err(senseless());
+        }
+    }
+    let Shipped { end, missing } = keeper.finish()?;
+    let (lineage, seq, hash) = end.filter(|(_, seq, _)| *seq >= least).ok_or_else(senseless)?;
+    let missing = MissingFrames::of(missing.iter().map(|gap| (gap.first, gap.last)));
+    Ok(Outcome::LogKept { lineage, seq, hash, fetched: ByteCount(fetched), missing })
+}
+
+/// Takes the frames that were asked for; how many bytes they are.
+fn take(task: &Task, link: &mut Link, (keeper, last): (&mut LogKeeper<'_>, Seq)) -> TaskResult<u64> {
+    let mut fetched = 0;
     loop {
         task.go_on()?;
         let bytes = match link.receive()? {
@@ -41,7 +56,7 @@ fn fetch(task: &Task, repository: &Repository, (source, least): (&Endpoint, Seq)
             LogAnswer::Log { .. } => return Err(senseless()),
         };
         if bytes.is_empty() {
-            break;
+            return Ok(fetched);
         }
         let mut rest = &bytes[..];
         while !rest.is_empty() {
@@ -51,11 +66,9 @@ fn fetch(task: &Task, repository: &Repository, (source, least): (&Endpoint, Seq)
             rest = others;
         }
         fetched += bytes.len() as u64;
-        task.progress(keeper.next().0 - 1, last.0, "keeping the site's log");
+        let next = keeper.wanted().map_or(last, |(next, _)| next);
+        task.progress(next.0, last.0, "keeping the site's log");
     }
-    let kept = keeper.finish()?.filter(|(_, seq, _)| *seq >= least);
-    let (lineage, seq, hash) = kept.ok_or_else(senseless)?;
-    Ok(Outcome::LogKept { lineage, seq, hash, fetched: ByteCount(fetched) })
 }
 
 fn senseless() -> TaskError {

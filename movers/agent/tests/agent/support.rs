@@ -206,7 +206,14 @@ impl Control {
         let passphrase_file = folder.with_extension("pass");
         let passphrase_file = passphrase_file.exists().then(|| passphrase_file.to_str().unwrap().to_owned());
         let (repository, lineage) = (name(repository), self.lineage);
-        let command = Command::ServeRepository { repository, path, passphrase_file, lineage, formerly: Vec::new() };
+        let command = Command::ServeRepository {
+            repository,
+            path,
+            passphrase_file,
+            lineage,
+            formerly: Vec::new(),
+            adopted: None,
+        };
         self.say(agent, Kind::Repository, command);
     }
 

@@ -2,6 +2,7 @@
 
 use super::index::Index;
 use super::packs::pack_path;
+use super::strays::{pack_named, segment_named};
 use super::{Pinned, Repository, Sealing, packs, random_id, syncer::Syncer};
 use crate::io::{Faults, Io};
 use crate::{Error, Result, Store};
@@ -15,7 +16,7 @@ use std::collections::BTreeSet;
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, RwLock};
+use std::sync::{Arc, Mutex, OnceLock, RwLock};
 
 const FORMAT: u32 = 1;
 pub(super) const HEADER: &str = "format.json";
@@ -167,7 +168,8 @@ impl Repository {
             index: RwLock::new(index),
             pinned: Mutex::new(Pinned::default()),
             deciding: Mutex::new(()),
-            keeping: Mutex::new(()),
+            keeping: Mutex::default(),
+            owned: OnceLock::new(),
             counted: Mutex::default(),
             opening: random_id(),
             added: Mutex::default(),
@@ -186,8 +188,7 @@ impl Repository {
 
     /// What a crash left half-written was never counted.
     fn clear_temporary(&self) -> Result<()> {
-        let log = self.root.join("log");
-        let logs = self.io.names(&log)?.into_iter().map(|lineage| log.join(lineage));
+        let logs = self.log_folders()?.into_iter().map(|(_, folder)| folder);
         for folder in ["packs", "points", "index", "."].map(|folder| self.root.join(folder)).into_iter().chain(logs) {
             for entry in std::fs::read_dir(&folder).map_err(|error| self.io.failed("list", &folder, error))? {
                 let path = entry.map_err(|error| self.io.failed("list", &folder, error))?.path();
@@ -236,7 +237,7 @@ impl Repository {
         if self.lock.is_some() {
             self.index().fall_behind()?;
             let folder = self.root.join("index");
-            for name in self.io.names(&folder)? {
+            for name in self.io.names(&folder)?.into_iter().filter(|name| segment_named(name).is_some()) {
                 self.io.remove_file(&folder.join(name))?;
             }
             return self.reload_packs(false);
@@ -257,10 +258,9 @@ impl Repository {
         let mut ids = BTreeSet::new();
         let root = self.root.join("packs");
         for folder in self.io.names(&root)? {
-            for name in self.io.names(&root.join(&folder))? {
-                let id: farshore_schemas::ids::Digest =
-                    name.parse().map_err(|error| self.io.damage(&root.join(&folder).join(&name), error))?;
-                ids.insert(FileId(id.0));
+            let within = root.join(&folder);
+            if within.is_dir() {
+                ids.extend(self.io.names(&within)?.iter().filter_map(|name| pack_named(&folder, name)));
             }
         }
         Ok(ids)
@@ -365,6 +365,10 @@ pub(super) fn open_keys(io: &Io, path: &Path, (header, unlock): (&Header, &Unloc
     let folder = path.join("keys");
     let mut last = "it has no key slot".to_owned();
     for name in io.names(&folder)? {
+        // A folder is none of ours; a file of another content is told like a slot that does not open.
+        if folder.join(&name).is_dir() {
+            continue;
+        }
         let bytes = io.read(&folder.join(&name))?.unwrap_or_default();
         match KeySlot::decode(&bytes).and_then(|slot| slot.open(passphrase)) {
             Ok((key, secret)) => {

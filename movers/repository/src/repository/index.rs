@@ -7,6 +7,7 @@
 use super::marks::Going;
 use super::merge::{Merge, Walk};
 use super::segment::{self, Segment};
+use super::strays::segment_named;
 use super::{Repository, damaged, packs::plain_word};
 use crate::Result;
 use crate::io::Io;
@@ -229,13 +230,7 @@ impl Index {
         let mut covered = BTreeSet::new();
         for name in self.io.names(&self.folder)? {
             let path = self.folder.join(&name);
-            let number = name.strip_suffix(".idx").and_then(|name| name.parse::<u64>().ok());
-            let Some(number) = number else {
-                if ours {
-                    self.io.remove_file(&path)?;
-                }
-                continue;
-            };
+            let Some(number) = segment_named(&name) else { continue };
             self.next = self.next.max(number + 1);
             match Segment::open(&self.io, &path) {
                 Ok(segment) => {

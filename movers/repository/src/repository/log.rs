@@ -37,6 +37,12 @@ fn placed(error: &SealedError) -> String {
     format!("at offset {at}: {error}")
 }
 
+/// The first frame of the piece that a file is named as.
+fn piece_named(name: &str) -> Option<Seq> {
+    let plain = name.len() == DIGITS && name.bytes().all(|byte| byte.is_ascii_digit());
+    name.parse().ok().filter(|_| plain).map(Seq)
+}
+
 impl Repository {
     fn log_folder(&self, lineage: Lineage) -> PathBuf {
         self.root.join(FOLDER).join(lineage.to_string())
@@ -50,22 +56,35 @@ impl Repository {
     /// What is kept of every lineage.
     ///
     /// # Errors
-    /// [`Error::Damage`] when something is there that is named like none of it, or what the disk says.
+    /// What the disk says.
     pub fn logs(&self) -> Result<Vec<KeptLog>> {
-        let root = self.root.join(FOLDER);
         let mut logs = Vec::new();
-        for name in self.io.names(&root)? {
-            let folder = root.join(&name);
-            let lineage: Lineage = name.parse().map_err(|error| self.io.damage(&folder, error))?;
-            let piece = |name: String| {
-                let plain = name.len() == DIGITS && name.bytes().all(|byte| byte.is_ascii_digit());
-                let first = name.parse().ok().filter(|_| plain).map(Seq);
-                first.ok_or_else(|| self.io.damage(&folder.join(&name), "no piece of a log is named like this"))
-            };
-            let pieces = self.io.names(&folder)?.into_iter().map(piece).collect::<Result<Vec<_>>>()?;
+        for (lineage, folder) in self.log_folders()? {
+            let pieces = self.io.names(&folder)?.iter().filter_map(|name| piece_named(name)).collect();
             logs.push(KeptLog { lineage, pieces });
         }
         Ok(logs)
+    }
+
+    /// The folders of lineages. What else lies beside them is not ours.
+    pub(super) fn log_folders(&self) -> Result<Vec<(Lineage, PathBuf)>> {
+        let root = self.root.join(FOLDER);
+        let folder = |name: String| name.parse().ok().map(|lineage: Lineage| (lineage, self.log_folder(lineage)));
+        let folders = self.io.names(&root)?.into_iter().filter_map(folder);
+        Ok(folders.filter(|(_, folder)| folder.is_dir()).collect())
+    }
+
+    /// What lies among the pieces and is none.
+    pub(super) fn strays_in_log(&self) -> Result<Vec<PathBuf>> {
+        let root = self.root.join(FOLDER);
+        let known: Vec<PathBuf> = self.log_folders()?.into_iter().map(|(_, folder)| folder).collect();
+        let beside = self.io.names(&root)?.into_iter().map(|name| root.join(name));
+        let mut strays: Vec<PathBuf> = beside.filter(|path| !known.contains(path)).collect();
+        for folder in known {
+            let names = self.io.names(&folder)?.into_iter();
+            strays.extend(names.filter(|name| piece_named(name).is_none()).map(|name| folder.join(name)));
+        }
+        Ok(strays)
     }
 
     /// A piece, read and proven frame by frame.
@@ -128,13 +147,7 @@ impl Repository {
 
     /// Reads the copy of the log and says what is damaged of it. No point suffers from that.
     pub(super) fn verify_log(&self, verified: &mut Verified) -> Result<()> {
-        let logs = match self.logs() {
-            Err(error) if damage_of(&error).is_some() => {
-                verified.note(self.root.join(FOLDER).display().to_string(), error);
-                return Ok(());
-            }
-            logs => logs?,
-        };
+        let logs = self.logs()?;
         for kept in &logs {
             let mut before: Option<(Seq, Digest)> = None;
             for first in &kept.pieces {
@@ -143,7 +156,7 @@ impl Repository {
                     Ok(piece) => piece,
                     Err(error) => {
                         let Some(why) = damage_of(&error) else { return Err(error) };
-                        verified.note(path, why);
+                        verified.note_log(path, why);
                         before = None;
                         continue;
                     }
@@ -154,7 +167,7 @@ impl Repository {
                     None => *first != kept.pieces[0] || self.begins(&piece, &logs)?,
                 };
                 if !joins {
-                    verified.note(path, "at offset 48: frames before it are missing, or others");
+                    verified.note_log(path, "at offset 48: frames before it are missing, or others");
                 }
                 verified.frames += piece.last.0 - piece.first.0 + 1;
                 before = Some((piece.last, piece.hash));
@@ -172,7 +185,7 @@ impl Repository {
     }
 
     /// The lineage after whose frame a piece goes on.
-    fn lineage_before(&self, piece: &LogPiece, logs: &[KeptLog]) -> Result<Option<Lineage>> {
+    pub(super) fn lineage_before(&self, piece: &LogPiece, logs: &[KeptLog]) -> Result<Option<Lineage>> {
         let before = Seq(piece.first.0.saturating_sub(1));
         for kept in logs.iter().filter(|kept| kept.lineage != piece.lineage) {
             match self.log_hash(kept.lineage, before) {

@@ -1,12 +1,15 @@
 //! Takes the frames of a site's log that are not kept yet, in order, and keeps them in pieces. Where to go on is found out from
-//! what is there: it resumes after any crash, and taking the same frames twice changes nothing.
+//! what is there: it resumes after any crash, and taking the same frames twice changes nothing. What was damaged or lost of the
+//! frames that are kept is taken again first.
 
 use super::Repository;
+use super::log_gaps::{LogGap, ReadThrough, Stretch};
 use crate::{Error, Result};
 use farshore_format::repository::{LOG_PIECE_FULL, LogPiece};
 use farshore_schemas::frame::{RawFrame, genesis_hash};
 use farshore_schemas::ids::{Digest, Lineage, Seq, SiteName};
 use farshore_schemas::units::Timestamp;
+use std::collections::VecDeque;
 use std::sync::{MutexGuard, PoisonError};
 
 /// A log as its site has it.
@@ -22,18 +25,33 @@ pub struct SiteLog {
     pub last: Seq,
 }
 
+/// What came of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Shipped {
+    /// The last frame that is kept; none when there is none.
+    pub end: Option<(Lineage, Seq, Digest)>,
+    /// Frames before it that are not here, and that the site has no more.
+    pub missing: Vec<LogGap>,
+}
+
 /// See the module.
 #[derive(Debug)]
 pub struct LogKeeper<'a> {
     repository: &'a Repository,
     log: SiteLog,
     now: Timestamp,
+    /// What is to be taken, the one that is being taken first. The last one is the log's end.
+    stretches: VecDeque<Stretch>,
+    next: Seq,
+    /// The hash of the frame before the next one, when it is known.
+    before: Option<Digest>,
     /// The piece that is being filled; not all of it is in the folder yet.
     piece: Option<LogPiece>,
-    /// The last frame taken, or kept before; none when nothing is.
+    /// The last frame at the log's end that was taken, or kept before; none when nothing is.
     end: Option<(Lineage, Seq, Digest)>,
+    missing: Vec<LogGap>,
     unwritten: bool,
-    _alone: MutexGuard<'a, ()>,
+    _alone: MutexGuard<'a, ReadThrough>,
 }
 
 /// Where a log goes on.
@@ -51,7 +69,8 @@ impl Repository {
     /// its first frames are needed and it has them no more, or what the disk says.
     pub fn keep_log(&self, log: SiteLog, now: Timestamp) -> Result<LogKeeper<'_>> {
         self.io.usable()?;
-        let alone = self.keeping.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut alone = self.keeping.lock().unwrap_or_else(PoisonError::into_inner);
+        self.still_owned()?;
         let joint = self.joint(&log)?;
         let begun = log.lineages.first().map_or(Seq(1), |(_, first)| *first);
         let kept = joint.as_ref().map_or(Seq(0), |joint| joint.end.1);
@@ -59,7 +78,23 @@ impl Repository {
             return Err(Error::LogArchived { first: begun });
         }
         let (piece, end) = joint.map_or((None, None), |joint| (joint.piece, Some(joint.end)));
-        Ok(LogKeeper { repository: self, log, now, piece, end, unwritten: false, _alone: alone })
+        let (mut stretches, missing) = match end {
+            Some((_, last, _)) => self.log_gaps(&log, last, &mut alone)?,
+            None => (Vec::new(), Vec::new()),
+        };
+        if kept < log.last {
+            let previous = end.map(|(_, _, hash)| hash);
+            let first = log.lineages.first().filter(|_| end.is_none()).map(|(lineage, _)| genesis_hash(*lineage));
+            let previous = previous.or(first);
+            stretches.push(Stretch { lineage: None, first: kept.next(), last: log.last, previous, joins: None, piece });
+        }
+        let (stretches, next) = (VecDeque::from(stretches), kept.next());
+        let (repository, unwritten, _alone) = (self, false, alone);
+        let (before, piece) = (None, None);
+        let mut keeper =
+            LogKeeper { repository, log, now, stretches, next, before, piece, end, missing, unwritten, _alone };
+        keeper.enter(None);
+        Ok(keeper)
     }
 
     /// The newest frame of the log that is kept here.
@@ -87,9 +122,18 @@ impl Repository {
 }
 
 impl LogKeeper<'_> {
-    /// The first frame that is not kept.
-    pub fn next(&self) -> Seq {
-        self.end.map_or(Seq(1), |(_, seq, _)| seq.next())
+    /// The next frames to take, the first and the last; none when all is kept that can be.
+    pub fn wanted(&self) -> Option<(Seq, Seq)> {
+        self.stretches.front().map(|stretch| (self.next, stretch.last))
+    }
+
+    /// Begins the next stretch, after one that ended with this frame.
+    fn enter(&mut self, ended: Option<(Seq, Digest)>) {
+        let Some(stretch) = self.stretches.front_mut() else { return };
+        let goes_on = ended.filter(|(last, _)| last.next() == stretch.first).map(|(_, hash)| hash);
+        self.next = stretch.first;
+        self.before = stretch.previous.or(goes_on);
+        self.piece = stretch.piece.take();
     }
 
     /// Takes the next frame.
@@ -97,23 +141,36 @@ impl LogKeeper<'_> {
     /// # Errors
     /// [`Error::LogFork`] when it does not go on from the frame before it, [`Error::LogFrame`], or what the disk says.
     pub fn push(&mut self, bytes: &[u8]) -> Result<()> {
-        let next = self.next();
-        let (raw, _) =
-            RawFrame::decode(bytes).map_err(|error| Error::LogFrame { seq: next, why: error.to_string() })?;
+        let next = self.next;
+        let unfit = |why: String| Error::LogFrame { seq: next, why };
+        let (raw, _) = RawFrame::decode(bytes).map_err(|error| unfit(error.to_string()))?;
         let lineage = raw.header.lineage;
-        let expected = self.end.map_or_else(|| genesis_hash(lineage), |(_, _, hash)| hash);
-        if raw.header.seq == next && raw.previous != expected {
+        let stretch = self.stretches.front().ok_or_else(|| unfit("nothing more was asked for".to_owned()))?;
+        let (last, joins, at_end) = (stretch.last, stretch.joins, stretch.lineage.is_none());
+        let parted = self.before.is_some_and(|before| before != raw.previous);
+        if raw.header.seq == next && (parted || stretch.lineage.is_some_and(|wanted| wanted != lineage)) {
             return Err(Error::LogFork { seq: next });
         }
         let takes = |piece: &LogPiece| piece.lineage == lineage && piece.frames.len() < LOG_PIECE_FULL;
         if !self.piece.as_ref().is_some_and(takes) {
             self.write()?;
-            self.piece = Some(self.begin(lineage, next, expected));
+            self.piece = Some(self.begin(lineage, next, raw.previous));
         }
         let piece = self.piece.as_mut().expect("one was just begun where none was");
-        piece.push(bytes).map_err(|why| Error::LogFrame { seq: next, why })?;
-        self.end = Some((lineage, piece.last, piece.hash));
-        self.unwritten = true;
+        piece.push(bytes).map_err(unfit)?;
+        let (seq, hash) = (piece.last, piece.hash);
+        (self.next, self.before, self.unwritten) = (seq.next(), Some(hash), true);
+        if at_end {
+            self.end = Some((lineage, seq, hash));
+        }
+        if seq == last {
+            if joins.is_some_and(|joins| joins != hash) {
+                return Err(Error::LogFork { seq: seq.next() });
+            }
+            self.write()?;
+            self.stretches.pop_front();
+            self.enter(Some((seq, hash)));
+        }
         Ok(())
     }
 
@@ -141,12 +198,12 @@ impl LogKeeper<'_> {
         Ok(())
     }
 
-    /// Makes what was taken durable and says up to which frame the log is kept.
+    /// Makes what was taken durable and says up to which frame the log is kept, and what of it is not.
     ///
     /// # Errors
     /// What the disk says.
-    pub fn finish(mut self) -> Result<Option<(Lineage, Seq, Digest)>> {
+    pub fn finish(mut self) -> Result<Shipped> {
         self.write()?;
-        Ok(self.end)
+        Ok(Shipped { end: self.end, missing: std::mem::take(&mut self.missing) })
     }
 }

@@ -64,6 +64,7 @@ impl Repository {
         // What is stored or named from here on is found by the sweep, so that commits need not wait for this long walk.
         let packs = self.sparse_packs(points)?;
         let _alone = self.decide_alone();
+        self.still_owned()?;
         self.note_position(position)?;
         let mut names: Vec<Digest> = packs.iter().map(|pack| Digest(pack.0)).collect();
         names.sort_unstable();

@@ -8,10 +8,11 @@
 use crate::io::Io;
 use farshore_format::repository::{ChunkId, Cutter, Domain, FileId, RepositoryKey, SealKey, Suite};
 use farshore_schemas::ids::Name;
+use farshore_schemas::messages::agent::FolderOwner;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::fs::File;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
 
 mod backup;
 mod changed;
@@ -21,6 +22,7 @@ mod digests;
 mod home;
 mod index;
 mod log;
+mod log_gaps;
 mod log_keeper;
 mod marks;
 mod merge;
@@ -37,6 +39,7 @@ mod segment;
 mod slots;
 mod source;
 mod stages;
+mod strays;
 mod syncer;
 mod trash;
 mod verify;
@@ -45,7 +48,8 @@ pub use backup::{BackedUp, BackupOptions, Changes};
 pub use damaged::Marks;
 pub use home::{Create, Unlock};
 pub use log::KeptLog;
-pub use log_keeper::{LogKeeper, SiteLog};
+pub use log_gaps::LogGap;
+pub use log_keeper::{LogKeeper, Shipped, SiteLog};
 pub use owner::{Owner, OwnerFile};
 pub use prove::ProvenPoint;
 pub use prune::Pruned;
@@ -78,7 +82,9 @@ pub struct Repository {
     /// One commit or prune at a time: a prune must not look for live records while a point is being made.
     deciding: Mutex<()>,
     /// One shipment of the site's log at a time: a shorter piece must not take the place of a longer one.
-    keeping: Mutex<()>,
+    keeping: Mutex<log_gaps::ReadThrough>,
+    /// For whom it was opened, and whose the folder was then; none when it was opened without an owner.
+    owned: OnceLock<(owner::Owner, FolderOwner)>,
     /// Until when the time that the trash has served is counted, by its folder's name.
     counted: Mutex<BTreeMap<String, Monotonic>>,
     /// Random; see [`Repository::opening`].

@@ -3,6 +3,7 @@
 use super::Repository;
 use super::damaged::damage_of;
 use super::records::Reader;
+use super::strays::may_be_point;
 use crate::{Error, Result, Store};
 use farshore_format::repository::{Extent, PointManifest, Roster, RosterPoint};
 use farshore_schemas::ids::{Digest, Name, PointId};
@@ -21,12 +22,11 @@ impl Repository {
     /// The names of the points in the folder, sorted.
     ///
     /// # Errors
-    /// [`Error::Damage`] when a file is there that no point is named like, or what the disk says.
+    /// What the disk says.
     pub fn point_names(&self) -> Result<Vec<PointId>> {
         let folder = self.root.join("points");
-        let parse =
-            |name: String| Name::parse(&name).map(PointId).map_err(|error| self.io.damage(&folder.join(&name), error));
-        self.io.names(&folder)?.into_iter().map(parse).collect()
+        let names = self.io.names(&folder)?.into_iter().filter(|name| may_be_point(&folder, name));
+        Ok(names.filter_map(|name| Name::parse(&name).ok().map(PointId)).collect())
     }
 
     /// Every point in the folder, by name.
@@ -64,6 +64,7 @@ impl Repository {
     pub fn commit_point(&self, manifest: &PointManifest) -> Result<ByteCount> {
         self.io.usable()?;
         let _alone = self.decide_alone();
+        self.still_owned()?;
         if let Some(found) = self.point(&manifest.point)? {
             if !found.same_content(manifest) {
                 return Err(Error::PointDiffers { store: Store::Repository, point: found.point });

@@ -85,6 +85,7 @@ impl Repository {
         held: (Millis, Monotonic),
     ) -> Result<Pruned> {
         self.io.usable()?;
+        self.still_owned()?;
         let _alone = self.decide_alone();
         self.in_order(position)?;
         let marked = match self.going_at(mark) {
@@ -133,6 +134,7 @@ impl Repository {
     pub fn prune(&self, points: &[PointId], position: u64) -> Result<Pruned> {
         self.io.usable()?;
         let _alone = self.decide_alone();
+        self.still_owned()?;
         self.in_order(position)?;
         // All that must be read is read first, so that what cannot be read leaves every point where it is.
         self.flush()?;

@@ -102,6 +102,7 @@ impl Repository {
     /// [`Error::Position`], [`Error::Held`] while it has not lain there long enough, or what the disk says.
     pub fn empty_trash(&self, (mark, position): (u64, u64), (hold, now): (Millis, Monotonic)) -> Result<ByteCount> {
         self.io.usable()?;
+        self.still_owned()?;
         let _alone = self.decide_alone();
         self.note_position(position)?;
         let mut freed = ByteCount(0);

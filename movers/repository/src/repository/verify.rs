@@ -7,12 +7,13 @@ use super::damaged::{Marks, damage_of};
 use super::packs::pack_path;
 use super::records::{Found, Reader};
 use super::restore::runs;
+use super::strays::segment_named;
 use crate::{Error, Result};
 use farshore_format::repository::{ChunkId, FileId, PACK_HEADER_LEN, Place, Roster};
 use farshore_schemas::ids::{Digest, PointId};
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::num::NonZeroUsize;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 
@@ -41,6 +42,10 @@ pub struct Verified {
     pub frames: u64,
     /// Everything that is wrong.
     pub damage: Vec<Damage>,
+    /// How much of it is in the site's log alone, which no point needs.
+    pub log_damage: u64,
+    /// What lies among the packs, the points and the log, and is none: it is left alone, and counts for nothing.
+    pub unknown: Vec<PathBuf>,
     /// Points that cannot be restored in full, with the first reason.
     pub hurt: BTreeMap<PointId, String>,
     /// Where: for [`Repository::keep_found`].
@@ -51,6 +56,12 @@ impl Verified {
     /// Whether nothing is wrong.
     pub fn sound(&self) -> bool {
         self.damage.is_empty() && self.hurt.is_empty()
+    }
+
+    /// Damage in the site's log.
+    pub(super) fn note_log(&mut self, what: impl Into<String>, why: impl ToString) {
+        self.log_damage += 1;
+        self.note(what, why);
     }
 
     pub(super) fn note(&mut self, what: impl Into<String>, why: impl ToString) {
@@ -96,6 +107,7 @@ impl Repository {
         }
         self.verify_points(&mut verified, &packs)?;
         self.verify_log(&mut verified)?;
+        verified.unknown = self.strays()?;
         verified.damage.sort_by(|a, b| a.what.cmp(&b.what));
         Ok(verified)
     }
@@ -191,7 +203,7 @@ impl Repository {
     fn covered(&self, damaged: &mut dyn FnMut(&Path, Error)) -> Result<BTreeSet<FileId>> {
         let folder = self.root.join("index");
         let mut covered = BTreeSet::new();
-        for name in self.io.names(&folder)? {
+        for name in self.io.names(&folder)?.into_iter().filter(|name| segment_named(name).is_some()) {
             let path = folder.join(&name);
             match super::segment::Segment::open(&self.io, &path) {
                 Ok(segment) => {

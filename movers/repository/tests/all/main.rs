@@ -19,6 +19,8 @@ mod repository_faults;
 #[cfg(test)]
 mod repository_log;
 #[cfg(test)]
+mod repository_log_gaps;
+#[cfg(test)]
 mod repository_mend;
 #[cfg(test)]
 mod repository_prune;

@@ -14,13 +14,16 @@ use std::fs;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-const OTHER: Lineage = Lineage([8; 16]);
+pub(crate) const OTHER: Lineage = Lineage([8; 16]);
 const NOW: Timestamp = Timestamp(5_000);
+
+/// Frames that were fetched, and stretches that are missing.
+pub(crate) type Kept = (Vec<u64>, Vec<(u64, u64)>);
 
 /// A log in memory: frames with their lineages and hashes.
 #[derive(Clone, Default)]
-struct Log {
-    frames: Vec<(Lineage, Digest, Vec<u8>)>,
+pub(crate) struct Log {
+    pub(crate) frames: Vec<(Lineage, Digest, Vec<u8>)>,
 }
 
 impl Log {
@@ -28,7 +31,7 @@ impl Log {
         SiteName::parse("hq").unwrap()
     }
 
-    fn grow(&mut self, lineage: Lineage, frames: usize, bytes: usize) {
+    pub(crate) fn grow(&mut self, lineage: Lineage, frames: usize, bytes: usize) {
         for _ in 0..frames {
             let seq = Seq(self.frames.len() as u64 + 1);
             let previous = self.frames.last().map_or_else(|| genesis_hash(lineage), |(_, hash, _)| *hash);
@@ -72,24 +75,41 @@ impl Log {
     }
 
     /// Keeps it, as an agent does; the first frame that was fetched.
-    fn keep(&self, repository: &Repository) -> Result<u64, Error> {
-        let mut keeper = repository.keep_log(self.facts(), NOW)?;
-        let from = keeper.next();
-        for (_, _, bytes) in &self.frames[from.0 as usize - 1..] {
-            keeper.push(bytes)?;
+    pub(crate) fn keep(&self, repository: &Repository) -> Result<u64, Error> {
+        let (fetched, missing) = self.keep_from(Seq(1), repository)?;
+        assert_eq!(missing, [], "the site has all of it");
+        Ok(fetched.first().copied().unwrap_or(self.frames.len() as u64 + 1))
+    }
+
+    /// The same when the site has archived what is before a frame; all frames that were fetched, and what is missing.
+    pub(crate) fn keep_from(&self, begun: Seq, repository: &Repository) -> Result<Kept, Error> {
+        let mut facts = self.facts();
+        facts
+            .lineages
+            .retain(|(lineage, _)| self.frames[begun.0 as usize - 1..].iter().any(|(of, _, _)| of == lineage));
+        facts.lineages[0].1 = facts.lineages[0].1.max(begun);
+        let mut keeper = repository.keep_log(facts, NOW)?;
+        let mut fetched = Vec::new();
+        while let Some((first, last)) = keeper.wanted() {
+            assert!(first >= begun, "it has that no more");
+            for seq in first.0..=last.0 {
+                keeper.push(&self.frames[seq as usize - 1].2)?;
+                fetched.push(seq);
+            }
         }
+        let shipped = keeper.finish()?;
         let (lineage, hash, _) = self.frames.last().unwrap();
-        assert_eq!(keeper.finish()?, Some((*lineage, Seq(self.frames.len() as u64), *hash)));
-        Ok(from.0)
+        assert_eq!(shipped.end, Some((*lineage, Seq(self.frames.len() as u64), *hash)));
+        Ok((fetched, shipped.missing.iter().map(|gap| (gap.first.0, gap.last.0)).collect()))
     }
 
     /// It is what the repository keeps.
     #[track_caller]
-    fn is_kept(&self, repository: &Repository) {
+    pub(crate) fn is_kept(&self, repository: &Repository) {
         let (lineage, _, _) = self.frames.last().unwrap();
         let mut bytes = Vec::new();
         for (kept, last) in repository.log_line(*lineage, Seq(self.frames.len() as u64)).unwrap() {
-            for first in kept.pieces {
+            for first in kept.pieces.into_iter().filter(|first| *first <= last) {
                 let piece = repository.log_piece(kept.lineage, first).unwrap();
                 piece
                     .each(|frame| {
@@ -104,13 +124,13 @@ impl Log {
     }
 }
 
-fn log(frames: usize) -> Log {
+pub(crate) fn log(frames: usize) -> Log {
     let mut log = Log::default();
     log.grow(LINEAGE, frames, 10);
     log
 }
 
-fn root(folder: &tempfile::TempDir) -> PathBuf {
+pub(crate) fn root(folder: &tempfile::TempDir) -> PathBuf {
     folder.path().join("r")
 }
 
@@ -187,10 +207,10 @@ fn a_log_without_its_first_frames_is_refused_as_long_as_they_are_wanted() {
     let repository = create(&root(&folder), None);
     let log = log(10);
     let archived = |first| SiteLog { lineages: vec![(LINEAGE, Seq(first))], ..log.facts() };
-    let refused = repository.keep_log(archived(4), NOW).map(|keeper| keeper.next().0);
+    let refused = repository.keep_log(archived(4), NOW).map(|_| 0);
     assert_eq!(code(refused), "FS-REPO-LOG-ARCHIVED");
     log.keep(&repository).unwrap();
-    assert_eq!(repository.keep_log(archived(4), NOW).unwrap().next(), Seq(11));
+    assert_eq!(repository.keep_log(archived(4), NOW).unwrap().wanted(), None);
 }
 
 #[test]

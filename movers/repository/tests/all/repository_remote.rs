@@ -1,11 +1,14 @@
 //! What the repository's agent builds on: whose a folder is, records that come from elsewhere, proving one point, digests.
 
 use crate::common::{LINEAGE, noise};
-use crate::repository::{content, create, disk_name, manifest, name, point_id, read_in, restore, threads, unlock};
+use crate::repository::{
+    back_up, content, create, disk_name, manifest, name, point_id, read_in, restore, threads, unlock,
+};
 use farshore_format::DigestMap;
 use farshore_format::repository::{ChunkId, Compression, Packer, RecordKind, Unpacker};
 use farshore_repository::{Owner, Repository, SentRecord, Unlock};
 use farshore_schemas::ids::{Lineage, SiteName};
+use farshore_schemas::messages::agent::FolderOwner;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -13,7 +16,7 @@ const LATER: Lineage = Lineage([8; 16]);
 
 fn owner(site: &str, lineage: Lineage, formerly: &[Lineage]) -> Owner {
     let site = SiteName::parse(site).unwrap();
-    Owner { site, repository: name("main"), lineage, formerly: formerly.to_vec() }
+    Owner { site, repository: name("main"), lineage, formerly: formerly.to_vec(), adopted: None }
 }
 
 fn open(path: &Path, owner: &Owner) -> farshore_repository::Result<Repository> {
@@ -47,6 +50,65 @@ fn a_folder_is_its_owners_and_follows_it_to_a_new_lineage_only() {
     assert!(taken.owner().unwrap().is_some_and(|owner| owner.offline() && owner.epoch == 3));
     drop(taken);
     let error = open(&path, &owner("hq", LATER, &[LINEAGE])).unwrap_err();
+    assert_eq!(error.code(), "FS-REPO-OWNER", "{error}");
+}
+
+/// Whose the folder is, as a decision names it.
+fn named(path: &Path) -> FolderOwner {
+    Repository::open_to_read(path, &unlock(None)).unwrap().owner().unwrap().unwrap().named()
+}
+
+#[test]
+fn a_folder_is_taken_from_another_owner_by_a_decision_that_names_it_and_the_other_is_shut_out() {
+    const THIRD: Lineage = Lineage([9; 16]);
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("r");
+    // The site, and what was recovered from its log while it was thought to be lost.
+    let (old, new) = (owner("hq", LINEAGE, &[]), owner("hq", LATER, &[LINEAGE]));
+    drop(open(&path, &old).unwrap());
+    drop(open(&path, &new).unwrap());
+    let refused = |owner: &Owner| assert_eq!(open(&path, owner).unwrap_err().code(), "FS-REPO-OWNER");
+    refused(&old);
+    let over = FolderOwner { lineage: LATER, epoch: 2 };
+    refused(&Owner { adopted: Some(FolderOwner { epoch: 1, ..over }), ..old.clone() });
+    let back = Owner { adopted: Some(over), ..old.clone() };
+    assert_eq!(open(&path, &back).unwrap().owner().unwrap().unwrap().epoch, 3);
+    // The other knows this lineage as a former one of its own, and yet does not come back by itself, nor does its heir.
+    refused(&new);
+    refused(&owner("hq", THIRD, &[LINEAGE, LATER]));
+    // But the heir of who has it does.
+    drop(open(&path, &owner("hq", THIRD, &[LINEAGE])).unwrap());
+    refused(&back);
+    refused(&new);
+    let again = Owner { adopted: Some(named(&path)), ..new.clone() };
+    drop(open(&path, &again).unwrap());
+    refused(&owner("hq", THIRD, &[LINEAGE]));
+    assert_eq!(named(&path), FolderOwner { lineage: LATER, epoch: 5 });
+    drop(open(&path, &again).unwrap());
+    assert_eq!(named(&path).epoch, 5, "a decision counts once");
+    // A folder that was taken from every site can be given to one.
+    let offline = Repository::open(&path, &unlock(None)).unwrap().take_ownership().unwrap();
+    refused(&again);
+    drop(open(&path, &Owner { adopted: Some(offline), ..owner("dr", LINEAGE, &[]) }).unwrap());
+    assert_eq!(named(&path), FolderOwner { lineage: LINEAGE, epoch: 7 });
+}
+
+#[test]
+fn who_has_lost_the_folder_while_it_was_open_changes_nothing_in_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("r");
+    let repository = Arc::new(open(&path, &owner("hq", LINEAGE, &[])).unwrap());
+    repository.prune(&[], 1).unwrap();
+    let image = folder.path().join("a.img");
+    std::fs::write(&image, content(1, 40_960)).unwrap();
+    let point = back_up(&repository, "p1", &image);
+    // A file system that knows no locks, or a file that was put back.
+    let file = path.join("owner.json");
+    let text = std::fs::read_to_string(&file).unwrap();
+    std::fs::write(&file, text.replace("\"epoch\": 1", "\"epoch\": 2")).unwrap();
+    let error = repository.prune(&[], 2).unwrap_err();
+    assert_eq!(error.code(), "FS-REPO-OWNER", "{error}");
+    let error = repository.commit_point(&point).unwrap_err();
     assert_eq!(error.code(), "FS-REPO-OWNER", "{error}");
 }
 

@@ -1,6 +1,6 @@
 use super::*;
 use crate::Refusal;
-use farshore_schemas::messages::agent::Failure;
+use farshore_schemas::messages::agent::{Failure, FolderOwner};
 use farshore_schemas::messages::host;
 use farshore_schemas::units::Millis;
 
@@ -229,6 +229,7 @@ fn an_access_is_open_from_its_end_to_its_closing_also_over_a_restart() {
         passphrase_file: None,
         lineage: CONTROL,
         formerly: Vec::new(),
+        adopted: None,
     };
     agent.hear(serve);
     let run = |ordinal, spec| Command::Run(Box::new(Order { task: task(ordinal), fence: None, expires: None, spec }));
@@ -360,6 +361,7 @@ const RENEWED: Lineage = Lineage([3; 16]);
 #[test]
 fn a_repository_is_served_with_the_lineages_that_its_owner_had() {
     const TOLD: Lineage = Lineage([0x70; 16]);
+    const ADOPTED: FolderOwner = FolderOwner { lineage: Lineage([0x71; 16]), epoch: 4 };
     let mut agent = Agent::serving();
     let serve = || Command::ServeRepository {
         repository: name("main"),
@@ -367,10 +369,13 @@ fn a_repository_is_served_with_the_lineages_that_its_owner_had() {
         passphrase_file: None,
         lineage: RENEWED,
         formerly: vec![TOLD],
+        adopted: Some(ADOPTED),
     };
     let formerly = |actions: Vec<Action>| {
-        let served = |action| if let Action::ServeRepository { formerly, .. } = action { Some(formerly) } else { None };
-        actions.into_iter().find_map(served).unwrap()
+        let served = |action| if let Action::ServeRepository { place, .. } = action { Some(place) } else { None };
+        let place = actions.into_iter().find_map(served).unwrap();
+        assert_eq!(place.adopted, Some(ADOPTED), "what an operator decided");
+        place.formerly
     };
     assert_eq!(formerly(agent.hear(serve())), [TOLD], "what the owner's log knows of");
     agent.take(said(RENEWED, 1, welcome()));

@@ -1,6 +1,6 @@
 //! How tasks end.
 
-use super::{DiskFacts, DiskPoint};
+use super::{DiskFacts, DiskPoint, MissingFrames};
 use crate::ids::{Digest, Lineage, PointId, Seq};
 use crate::units::{ByteCount, Millis, Timestamp};
 use serde::{Deserialize, Serialize};
@@ -73,6 +73,8 @@ pub enum Outcome {
         hash: Digest,
         /// Bytes of frames that were fetched for it.
         fetched: ByteCount,
+        /// Frames before it that are not there, and that the site's log has no more.
+        missing: MissingFrames,
     },
     /// A disk is restored, durable.
     DiskRestored {

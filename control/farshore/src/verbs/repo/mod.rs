@@ -1,6 +1,7 @@
 //! `farshore repo`: a repository's folder without a site. It is the way in and out when there is no control plane: who has
 //! the folder and a passphrase has the data.
 
+pub(crate) mod adopt;
 mod backup;
 mod changed;
 pub(crate) mod keys;
@@ -29,6 +30,7 @@ pub(crate) fn run(verb: RepoVerb, output: Output, quiet: bool) -> Result<(), Fai
         RepoVerb::Verify { at, threads } => verify(&at, threads, output, quiet),
         RepoVerb::Restore(args) => restore::run(&args, output, quiet),
         RepoVerb::Prune(args) => prune::run(&args, output, quiet),
+        RepoVerb::Adopt(args) => adopt::run(&args, output),
         RepoVerb::Key(verb) => keys::run(verb, output, quiet),
     }
 }
@@ -189,7 +191,7 @@ fn stats(at: &RepoAt, output: Output) -> Result<(), Failure> {
     let lines = [
         ("repository", repository.name().to_string()),
         ("domain", repository.domain_name().to_string()),
-        ("owner", owner.map_or_else(|| "none".to_owned(), |owner| format!("site {}", owner.site))),
+        ("owner", adopt::owner_line(owner.as_ref())),
         ("encrypted", if repository.encrypted() { "yes" } else { "no" }.to_owned()),
         ("points", points.to_string()),
         ("packs", repository.packs().to_string()),
@@ -216,6 +218,8 @@ fn verify(at: &RepoAt, told: Option<NonZeroUsize>, output: Output, quiet: bool) 
         "bytes": verified.bytes,
         "points": verified.points,
         "unindexed": verified.unindexed,
+        "frames": verified.frames,
+        "unknown": verified.unknown,
         "seconds": begun.elapsed().as_secs_f64(),
         "damage": damage,
         "hurt": hurt,
@@ -231,6 +235,9 @@ fn verify(at: &RepoAt, told: Option<NonZeroUsize>, output: Output, quiet: bool) 
     if verified.sound() {
         return Ok(());
     }
+    if verified.hurt.is_empty() && verified.log_damage == verified.damage.len() as u64 {
+        return Err(log_damaged(&verified));
+    }
     let text = format!(
         "{} of {} cannot be restored in full; {} found",
         verified.hurt.len(),
@@ -240,6 +247,18 @@ fn verify(at: &RepoAt, told: Option<NonZeroUsize>, output: Output, quiet: bool) 
     let advice = "look at the disk under it; back the VMs up again, which stores anew what their disks still hold, or put \
                   damaged files back from a copy; then verify again";
     Err(Failure::new("FS-REPO-DAMAGE", text, advice).with(Exit::Mismatch))
+}
+
+/// Damage in the site's log alone.
+fn log_damaged(verified: &Verified) -> Failure {
+    let text = format!(
+        "the copy of the site's log is damaged in {}; {} can be restored in full",
+        count(verified.log_damage, "place"),
+        count(verified.points, "point")
+    );
+    let advice = "look at the disk under it; while its site runs, the next point fetches what the site's log still has, and \
+                  `farshore status` tells what it has not; farshore site recover tells how far the copy is good";
+    Failure::new("FS-REPO-LOG-DAMAGE", text, advice).with(Exit::Mismatch)
 }
 
 /// Notes what was found, or that nothing is damaged any more. Answers why that could not be done.
@@ -258,6 +277,7 @@ fn tell(verified: &Verified) {
         let packs = count(verified.unindexed, "pack");
         say(&format!("  {packs} not in the index yet: a writer is at work or was interrupted; the next one adds them"));
     }
+    verified.unknown.iter().for_each(|path| say(&format!("  not ours: {}: it is left alone", path.display())));
     verified.damage.iter().for_each(|one| say(&format!("  damaged: {}: {}", one.what, one.why)));
     verified.hurt.iter().for_each(|(point, why)| say(&format!("  hurt: point {point}: {why}")));
 }

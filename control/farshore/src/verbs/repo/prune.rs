@@ -40,7 +40,7 @@ fn settle_owner(repository: &Repository, take: bool) -> Result<(), Failure> {
         return Ok(());
     }
     if take {
-        return repository.take_ownership().map_err(failed);
+        return repository.take_ownership().map(drop).map_err(failed);
     }
     let text =
         format!("the folder is repository {} of site {}, whose log knows these points", owner.repository, owner.site);
