@@ -1,6 +1,10 @@
 //! The repository actor: restore points, retention, holds, prune by log position. A point exists once its agent has
 //! confirmed that every chunk and the manifest are durable (P6).
 
+mod work;
+
+pub use work::{Wanted, Work};
+
 use super::Override;
 use super::agent::{DiskPoint, Endpoint, Failure, FolderOwner, MissingFrames, Order, Outcome};
 use crate::ids::{Address, Digest, Lineage, Name, PointId, Seq, TaskId, VmRef};
@@ -137,74 +141,6 @@ pub enum Command {
         /// Whose.
         holder: Address,
     },
-}
-
-/// What a repository has ordered from its agent, and for whom.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-pub enum Work {
-    /// Let the movers of this holder in.
-    Open {
-        /// Whose access.
-        holder: Address,
-    },
-    /// Shut the access of this holder.
-    Close {
-        /// Whose access.
-        holder: Address,
-    },
-    /// Make a point durable.
-    Commit {
-        /// The session that asked.
-        session: Address,
-        /// The point as the session described it.
-        wanted: Box<Wanted>,
-    },
-    /// Write down what would go with these forgotten points.
-    Mark {
-        /// Which.
-        points: Vec<PointId>,
-        /// The log position that names the prune.
-        mark: u64,
-    },
-    /// Move what goes into the trash.
-    Sweep {
-        /// With which points.
-        points: Vec<PointId>,
-        /// The prune.
-        mark: u64,
-    },
-    /// Delete what a prune has put into the trash.
-    Empty {
-        /// The prune.
-        mark: u64,
-    },
-    /// Check a point.
-    Verify {
-        /// Which.
-        point: PointId,
-    },
-    /// Keep the site's log beside the points.
-    KeepLog {
-        /// The frame that must be among what is kept.
-        least: Seq,
-    },
-}
-
-/// A point that a session wants to be made.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-pub struct Wanted {
-    /// Its id.
-    pub point: PointId,
-    /// Whose.
-    pub vm: VmRef,
-    /// The job.
-    pub job: Name,
-    /// When the VM was frozen.
-    pub taken: Timestamp,
-    /// Points of this VM and job to keep.
-    pub keep: u32,
-    /// The disks, as the source mover reported them.
-    pub disks: Vec<DiskPoint>,
 }
 
 /// What a repository's log tells.
