@@ -114,7 +114,7 @@ pub(crate) struct RepoRestoreArgs {
     /// Only this disk.
     #[arg(long)]
     pub(crate) disk: Option<DiskName>,
-    /// Threads; one for each processor by default.
+    /// Threads; three for each processor by default, since most of them wait for the disk.
     #[arg(long)]
     pub(crate) threads: Option<NonZeroUsize>,
 }

@@ -10,11 +10,20 @@ use farshore_format::repository::{
 };
 use std::collections::HashMap;
 use std::fs::File;
+use std::num::NonZeroU64;
+use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 /// Packs that one reader keeps open.
 const OPEN: usize = 64;
+
+/// A run this long is likely to be followed by a run of the next region: what comes behind it is asked for ahead.
+const LONG: u64 = 256 * 1024;
+/// As many times a run's length is read ahead: enough that the disk does not wait for the thread that opens the run.
+const AHEAD: u64 = 4;
+/// Nor more than this.
+const MOST_AHEAD: u64 = 8 << 20;
 
 /// Reads records; one for each thread.
 pub(super) struct Reader<'a> {
@@ -45,6 +54,13 @@ impl Found {
     pub(super) fn kind(&self) -> Option<RecordKind> {
         RecordKind::from_byte((self.place.plain >> 24) as u8)
     }
+}
+
+/// Asks the kernel for what will be read soon. Packs are written past its cache, so it has nothing of a young one.
+fn read_ahead(file: &File, range: Range<u64>) {
+    let Some(length) = NonZeroU64::new(range.end - range.start) else { return };
+    // Where the file system knows no such thing the reads take as long as they take.
+    let _hint = rustix::fs::fadvise(file, range.start, Some(length), rustix::fs::Advice::WillNeed);
 }
 
 impl<'a> Reader<'a> {
@@ -156,6 +172,9 @@ impl<'a> Reader<'a> {
             }
             repository.io.failed("read", &path, error)
         })?;
+        if length >= LONG {
+            read_ahead(&pack.file, end_of(last)..end_of(last) + (length * AHEAD).min(MOST_AHEAD));
+        }
         Ok(raw)
     }
 
