@@ -57,6 +57,11 @@ impl Kept {
     }
 }
 
+/// Work that was begun under a repository's former lineage holds its folder until it is cancelled or done, which is soon.
+const LEAVING: Duration = Duration::from_secs(15);
+/// How often it is looked whether it is done.
+const LOOK_AGAIN: Duration = Duration::from_millis(50);
+
 /// A repository that this agent was told to serve.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct ServedRepository(pub(crate) RepositoryPlace);
@@ -141,6 +146,18 @@ impl Shared {
 
     /// A repository that is served here, opened on first use and then held.
     pub(crate) fn repository(&self, name: &Name) -> TaskResult<Arc<Repository>> {
+        let began = Instant::now();
+        loop {
+            match self.open_repository(name) {
+                Err(TaskError::Failed(failure)) if failure.code == "FS-REPO-LOCKED" && began.elapsed() < LEAVING => {
+                    std::thread::sleep(LOOK_AGAIN);
+                }
+                other => return other,
+            }
+        }
+    }
+
+    fn open_repository(&self, name: &Name) -> TaskResult<Arc<Repository>> {
         let Some(served) = self.tables().repositories.get(name).cloned() else {
             return Err(TaskError::Failed(failure(
                 "FS-AGENT-NO-REPOSITORY",
