@@ -9,6 +9,7 @@ use crate::effects::Running;
 use crate::faults::Fault;
 use crate::layout::{self, AGENTS};
 use crate::sim::{Event, Sim};
+use crate::world::repository::Uptime;
 use farshore_schemas::codec;
 use farshore_schemas::envelope::Wire;
 use farshore_schemas::ids::{Lineage, TaskId, VmRef};
@@ -137,7 +138,7 @@ impl Sim {
         if AGENTS[agent].1 == "mover-v"
             && let Some(folder) = self.world.repositories.get_mut(&layout::vault())
         {
-            folder.power_cut(uptime);
+            folder.power_cut(Uptime { agent, ms: uptime });
         }
         if let Some(wait) = back_after {
             self.schedule.after(wait, Event::AgentStarts { agent, life: process.life });

@@ -7,7 +7,7 @@ use crate::faults::Fault;
 use crate::layout;
 use crate::sim::{Event, Sim};
 use crate::world::content::Content;
-use crate::world::repository::StepNow;
+use crate::world::repository::{StepNow, Uptime};
 use crate::world::{Place, failed};
 use farshore_schemas::ids::{Digest, Name, TaskId, VmRef};
 use farshore_schemas::messages::agent::{Endpoint, MissingFrames, Order, Outcome, TaskSpec};
@@ -187,7 +187,8 @@ impl Sim {
                 self.world.commit_point(&place(repository), (point, vm), (*taken, disks), blind)
             }
             TaskSpec::PrunePoints { repository, points, mark, position, step } => {
-                let when = StepNow { mark: *mark, position: *position, uptime: self.uptime(agent), now: self.now().0 };
+                let uptime = Uptime { agent, ms: self.uptime(agent) };
+                let when = StepNow { mark: *mark, position: *position, uptime, now: self.now().0 };
                 let outcomes = self.world.prune(&place(repository), points, (*step, when));
                 for wrong in std::mem::take(&mut self.world.wrongs) {
                     self.checks.violate("P6", wrong);

@@ -7,7 +7,7 @@ use crate::choices::Draw;
 use crate::faults::Fault;
 use crate::layout::{self, BEGIN, HQ};
 use crate::world::failed;
-use crate::world::repository::StepNow;
+use crate::world::repository::{StepNow, Uptime};
 use farshore_schemas::ids::{Address, Kind, Lineage, PointId, TaskId};
 use farshore_schemas::messages::agent::{Command, Order, Outcome, PruneStep, TaskSpec};
 use farshore_schemas::messages::repository;
@@ -102,11 +102,12 @@ impl Vault {
         self.schedule.after(wait, super::Event::AgentStarts { agent, life });
     }
 
-    fn uptime(&self, agent: usize) -> u64 {
+    fn uptime(&self, agent: usize) -> Uptime {
         let process = &self.agents[agent];
-        let since = if self.bug.is(Bug::HoldByWallClock) { BEGIN } else { process.began };
+        let wall = self.bug.is(Bug::HoldByWallClock);
+        let (since, ahead) = if wall { (BEGIN, process.clock_ahead) } else { (process.began, 0) };
         let passed = u64::try_from(self.schedule.now() - since).unwrap_or(0);
-        if self.bug.is(Bug::HoldByWallClock) { passed + process.clock_ahead } else { passed }
+        Uptime { agent, ms: passed.saturating_add(ahead) }
     }
 
     pub(super) fn agent_hears(&mut self, agent: usize, lineage: Lineage, command: Command) {

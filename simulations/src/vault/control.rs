@@ -188,10 +188,22 @@ impl Vault {
     }
 
     pub(super) fn wake(&mut self, control: usize) {
-        let due = Repository::next_wake(&self.controls[control].state);
-        if self.controls[control].up && due.is_some_and(|due| due <= self.clock(control)) {
+        if !self.controls[control].up {
+            return;
+        }
+        match Repository::next_wake(&self.controls[control].state) {
             // A wake before its time is refused, which is nothing.
-            drop(self.decide(control, (&me(), Input::Wake)));
+            Some(due) if due <= self.clock(control) => drop(self.decide(control, (&me(), Input::Wake))),
+            // The clock was set back since it was asked for.
+            Some(_) => self.wake_when_due(control),
+            None => {}
+        }
+    }
+
+    fn wake_when_due(&mut self, control: usize) {
+        if let Some(due) = Repository::next_wake(&self.controls[control].state) {
+            let due = due.0.saturating_sub(self.controls[control].clock_ahead);
+            self.schedule.at(due, super::Event::Wake(control));
         }
     }
 
@@ -228,10 +240,7 @@ impl Vault {
         for send in decision.sends {
             self.send(control, lineage, &send.to, send.body);
         }
-        if let Some(due) = Repository::next_wake(&self.controls[control].state) {
-            let due = due.0.saturating_sub(self.controls[control].clock_ahead);
-            self.schedule.at(due, super::Event::Wake(control));
-        }
+        self.wake_when_due(control);
         Ok(())
     }
 

@@ -51,10 +51,17 @@ pub(crate) struct TrashWorld {
     /// How long it is held, and how much of that is known as served, in ms.
     pub(crate) hold: u64,
     pub(crate) served: u64,
-    /// The agent's uptime up to which it is counted; none since a restart.
-    counted: Option<u64>,
+    /// Until when it is counted, by the agent that counts; none since that restarted.
+    counted: Option<Uptime>,
     /// When it was filled, by the one true clock.
     since: i64,
+}
+
+/// The monotonic time of an agent, which says nothing to another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Uptime {
+    pub(crate) agent: usize,
+    pub(crate) ms: u64,
 }
 
 /// A step of a prune as an agent carries it out.
@@ -63,8 +70,8 @@ pub(crate) struct StepNow {
     /// The log position that names the prune, and the one of the order.
     pub(crate) mark: u64,
     pub(crate) position: u64,
-    /// The agent's monotonic time, in ms.
-    pub(crate) uptime: u64,
+    /// The agent's monotonic time.
+    pub(crate) uptime: Uptime,
     /// The one true clock.
     pub(crate) now: i64,
 }
@@ -119,10 +126,12 @@ impl RepositoryWorld {
     }
 
     /// The power is gone. Of the time that the trash has lain there the agent had kept what it keeps from time to time.
-    pub(crate) fn power_cut(&mut self, uptime: u64) {
+    pub(crate) fn power_cut(&mut self, uptime: Uptime) {
         self.chunks.retain(|_, durable| *durable);
-        for trash in self.trash.values_mut() {
-            trash.count(uptime - uptime % COUNTED_EVERY);
+        let kept = Uptime { ms: uptime.ms - uptime.ms % COUNTED_EVERY, ..uptime };
+        let counts = |trash: &&mut TrashWorld| trash.counted.is_some_and(|counted| counted.agent == uptime.agent);
+        for trash in self.trash.values_mut().filter(counts) {
+            trash.count(kept);
             trash.counted = None;
         }
     }
@@ -309,10 +318,11 @@ impl RepositoryWorld {
 }
 
 impl TrashWorld {
-    /// Counts what has passed since it was last counted in this life of the agent.
-    fn count(&mut self, uptime: u64) {
-        let since = self.counted.unwrap_or(uptime);
-        self.served += uptime.saturating_sub(since);
-        self.counted = Some(uptime.max(since));
+    /// Counts what has passed since the same life of the same agent counted last.
+    fn count(&mut self, uptime: Uptime) {
+        let since =
+            self.counted.filter(|counted| counted.agent == uptime.agent).map_or(uptime.ms, |counted| counted.ms);
+        self.served += uptime.ms.saturating_sub(since);
+        self.counted = Some(Uptime { ms: uptime.ms.max(since), ..uptime });
     }
 }

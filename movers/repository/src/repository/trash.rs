@@ -85,9 +85,10 @@ impl Repository {
     /// Keeps how long what is in the trash has lain there, so that a restart costs little of it. Called from time to time.
     ///
     /// # Errors
-    /// What the disk says.
+    /// [`Error::Owner`] when the folder has passed to another, who counts for itself, or what the disk says.
     pub fn count_trash(&self, now: Monotonic) -> Result<()> {
         let _alone = self.decide_alone();
+        self.still_owned()?;
         let root = self.root.join("trash");
         for name in self.io.names(&root)?.iter().filter(|name| root.join(name).join("hold").exists()) {
             self.count(name, (Millis(0), now))?;

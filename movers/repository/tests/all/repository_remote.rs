@@ -6,9 +6,10 @@ use crate::repository::{
 };
 use farshore_format::DigestMap;
 use farshore_format::repository::{ChunkId, Compression, Packer, RecordKind, Unpacker};
-use farshore_repository::{Owner, Repository, SentRecord, Unlock};
+use farshore_repository::{Monotonic, Owner, Repository, SentRecord, Unlock};
 use farshore_schemas::ids::{Lineage, SiteName};
 use farshore_schemas::messages::agent::FolderOwner;
+use farshore_schemas::units::Millis;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -106,10 +107,19 @@ fn who_has_lost_the_folder_while_it_was_open_changes_nothing_in_it() {
     let file = path.join("owner.json");
     let text = std::fs::read_to_string(&file).unwrap();
     std::fs::write(&file, text.replace("\"epoch\": 1", "\"epoch\": 2")).unwrap();
-    let error = repository.prune(&[], 2).unwrap_err();
-    assert_eq!(error.code(), "FS-REPO-OWNER", "{error}");
-    let error = repository.commit_point(&point).unwrap_err();
-    assert_eq!(error.code(), "FS-REPO-OWNER", "{error}");
+    let hold = (Millis(0), Monotonic::ZERO);
+    let refused = [
+        ("prune", repository.prune(&[], 2).map(drop)),
+        ("commit", repository.commit_point(&point).map(drop)),
+        ("mark", repository.mark_points(&[], (2, 2))),
+        ("sweep", repository.sweep_marked(&[], (2, 2), hold).map(drop)),
+        ("empty", repository.empty_trash((1, 2), hold).map(drop)),
+        ("count", repository.count_trash(Monotonic::ZERO)),
+    ];
+    for (what, answer) in refused {
+        let error = answer.expect_err(what);
+        assert_eq!(error.code(), "FS-REPO-OWNER", "{what}: {error}");
+    }
 }
 
 #[test]
