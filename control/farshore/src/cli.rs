@@ -9,7 +9,7 @@ mod vm;
 pub(crate) use log::LogVerb;
 pub(crate) use repo::{
     KeyVerb, PruneWhich, RepoAdoptArgs, RepoAt, RepoBackupArgs, RepoInitArgs, RepoPruneArgs, RepoRestoreArgs, RepoVerb,
-    UnlockArgs,
+    RepoVerifyArgs, UnlockArgs,
 };
 
 pub(crate) use site::{RecoverArgs, SiteVerb};

@@ -24,6 +24,8 @@ impl Error {
             ("ALREADY", "use it as it is, or make the new one in an empty folder; farshore repo stats tells what it is")
         } else if matches!(self, Error::NotADisk { .. }) {
             ("NOT-A-DISK", "name an image file or a block device")
+        } else if matches!(self, Error::Domain { .. }) {
+            ("DOMAIN", "name a copy of its folder, or a repository that was made with --domain-from it")
         } else {
             return (Store::Repository, "DISK", "look at the disk and its rights, then try again", true);
         };
@@ -119,6 +121,7 @@ impl Error {
             | Error::NoKey { .. }
             | Error::Already { .. }
             | Error::NotADisk { .. }
+            | Error::Domain { .. }
             | Error::Disk { .. } => self.opening_parts(),
             Error::Position { .. } | Error::NoMark { .. } | Error::Held { .. } => self.prune_parts(),
             Error::Foreign { store, .. } => (*store, "FOREIGN", "use an empty folder", false),
@@ -131,9 +134,7 @@ impl Error {
             Error::Incomplete { .. } => {
                 (Repository, "INCOMPLETE", "run the backup again: it sends what is missing", true)
             }
-            Error::PointDiffers { store, .. } => {
-                (*store, "POINT-DIFFERS", "give the new point a name of its own", false)
-            }
+            Error::PointDiffers { store, .. } => (*store, "POINT-DIFFERS", "give the new point another name", false),
             Error::NoPoint { store, .. } => (*store, "NO-POINT", "choose a point that is listed", false),
             Error::NoDisk { .. } => (Repository, "NO-DISK", "choose a disk that the point lists", false),
             Error::Damage { store, .. } => (

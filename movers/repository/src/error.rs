@@ -170,6 +170,17 @@ pub enum Error {
         /// Why not.
         source: std::io::Error,
     },
+    /// Another repository names the same content otherwise.
+    #[error(
+        "{} is of another dedup domain than {}: it names the same content otherwise",
+        other.display(), path.display()
+    )]
+    Domain {
+        /// The repository's folder.
+        path: PathBuf,
+        /// The other's.
+        other: PathBuf,
+    },
     /// The folder holds other things.
     #[error("{} is not a {store} and not empty", path.display())]
     Foreign {

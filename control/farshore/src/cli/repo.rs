@@ -40,14 +40,9 @@ pub(crate) enum RepoVerb {
         #[command(flatten)]
         at: RepoAt,
     },
-    /// Read everything, and say what is damaged and which points that hurts.
-    Verify {
-        #[command(flatten)]
-        at: RepoAt,
-        /// Threads; one for each processor by default.
-        #[arg(long)]
-        threads: Option<NonZeroUsize>,
-    },
+    /// Read everything, or a sample, and say what is damaged and which points that hurts. With --repair, mend it from a copy
+    /// or an image.
+    Verify(RepoVerifyArgs),
     /// Write the disks of a point to files. Nothing that exists is overwritten; a file has its name only once it is proven.
     Restore(RepoRestoreArgs),
     /// Drop points and what only they name. Shows what would go; --apply does it.
@@ -76,6 +71,38 @@ pub(crate) struct RepoInitArgs {
     /// A file that holds the other repository's passphrase, if it is another than this one's.
     #[arg(long, value_name = "FILE", requires = "domain_from")]
     pub(crate) domain_passphrase_file: Option<PathBuf>,
+}
+
+#[derive(Debug, Clone, Args)]
+pub(crate) struct RepoVerifyArgs {
+    #[command(flatten)]
+    pub(crate) at: RepoAt,
+    /// Threads; one for each processor by default.
+    #[arg(long)]
+    pub(crate) threads: Option<NonZeroUsize>,
+    /// Read only about this part of what the packs hold, each MiB by chance; everything else in full. The answer says what was
+    /// left out.
+    #[arg(long, value_name = "PERCENT", value_parser = clap::value_parser!(u8).range(1..=100), conflicts_with = "repair")]
+    pub(crate) sample: Option<u8>,
+    /// What a sample's choice follows from, to read the same again; by chance without, and told.
+    #[arg(long, requires = "sample")]
+    pub(crate) seed: Option<u64>,
+    /// Store anew what is damaged and points need, taken from what is left of it, from --from and from --from-image. What is damaged
+    /// goes to the trash only then.
+    #[arg(long)]
+    pub(crate) repair: bool,
+    /// A copy of the folder, or another repository of its dedup domain. May be given more than once.
+    #[arg(long, value_name = "OTHER_REPO", requires = "repair")]
+    pub(crate) from: Vec<PathBuf>,
+    /// A file that holds the other repositories' passphrase, if it is another than this one's.
+    #[arg(long, value_name = "FILE", requires = "from")]
+    pub(crate) from_passphrase_file: Option<PathBuf>,
+    /// An image or block device that was backed up: what is still in it is taken. May be given more than once.
+    #[arg(long, value_name = "IMAGE", requires = "repair")]
+    pub(crate) from_image: Vec<PathBuf>,
+    /// Take the folder from the site that owns it: its mover is refused from then on.
+    #[arg(long, requires = "repair")]
+    pub(crate) take_ownership: bool,
 }
 
 #[derive(Debug, Clone, Args)]

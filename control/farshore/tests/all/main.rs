@@ -16,6 +16,7 @@ mod recover;
 mod recover_again;
 mod replication;
 mod repo;
+mod repo_repair;
 mod site;
 mod site_repository;
 mod support;

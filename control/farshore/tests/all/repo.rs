@@ -6,7 +6,7 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 /// Bytes that do not compress, the same for the same seed.
-fn noise(seed: u32, length: u32) -> Vec<u8> {
+pub(crate) fn noise(seed: u32, length: u32) -> Vec<u8> {
     let mut state = seed.wrapping_mul(2_654_435_761) | 1;
     let mut next = || {
         state ^= state << 13;
@@ -18,7 +18,7 @@ fn noise(seed: u32, length: u32) -> Vec<u8> {
 }
 
 /// A disk with holes, of a size that is no multiple of a block.
-fn image(path: &Path, seed: u32) {
+pub(crate) fn image(path: &Path, seed: u32) {
     let file = File::create(path).unwrap();
     file.set_len((40 << 20) + 123).unwrap();
     for (part, offset) in [(0, 0), (1, 5 << 20), (2, 21 << 20)] {
@@ -27,37 +27,37 @@ fn image(path: &Path, seed: u32) {
 }
 
 /// A folder with a disk and a repository.
-struct Place {
+pub(crate) struct Place {
     folder: tempfile::TempDir,
     passphrase: Option<&'static str>,
 }
 
 impl Place {
-    fn new(passphrase: Option<&'static str>) -> Place {
+    pub(crate) fn new(passphrase: Option<&'static str>) -> Place {
         let place = Place { folder: tempfile::tempdir().unwrap(), passphrase };
         image(&place.disk(), 1);
         place.repo(&["init"], &["--name", "r"]).good();
         place
     }
 
-    fn path(&self, name: &str) -> PathBuf {
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
     }
 
-    fn disk(&self) -> PathBuf {
+    pub(crate) fn disk(&self) -> PathBuf {
         self.path("disk.raw")
     }
 
-    fn repository(&self) -> PathBuf {
+    pub(crate) fn repository(&self) -> PathBuf {
         self.path("r")
     }
 
     /// `farshore -o json repo VERB PATH ARGS`, with the passphrase in the environment.
-    fn repo(&self, verb: &[&str], args: &[&str]) -> Said {
+    pub(crate) fn repo(&self, verb: &[&str], args: &[&str]) -> Said {
         self.with(self.passphrase, verb, args)
     }
 
-    fn with(&self, passphrase: Option<&str>, verb: &[&str], args: &[&str]) -> Said {
+    pub(crate) fn with(&self, passphrase: Option<&str>, verb: &[&str], args: &[&str]) -> Said {
         let repository = self.repository();
         let mut command = command(&[&["-o", "json", "repo"], verb, &[text(&repository)], args].concat());
         command.env_remove("FARSHORE_PASSPHRASE").env_remove("FARSHORE_NEW_PASSPHRASE");
@@ -67,20 +67,20 @@ impl Place {
         run(command)
     }
 
-    fn back_up(&self, point: &str) -> Said {
+    pub(crate) fn back_up(&self, point: &str) -> Said {
         self.repo(&["backup"], &[text(&self.disk()), "--vm", "web", "--point", point]).good()
     }
 
-    fn restore(&self, point: &str, to: &str) -> Said {
+    pub(crate) fn restore(&self, point: &str, to: &str) -> Said {
         self.repo(&["restore"], &[point, "--to", text(&self.path(to))])
     }
 
-    fn points(&self) -> Vec<String> {
+    pub(crate) fn points(&self) -> Vec<String> {
         let listed = self.repo(&["points"], &[]).good().json();
         listed.as_array().unwrap().iter().map(|point| point["point"].as_str().unwrap().to_owned()).collect()
     }
 
-    fn packs(&self) -> Vec<PathBuf> {
+    pub(crate) fn packs(&self) -> Vec<PathBuf> {
         let folders = fs::read_dir(self.repository().join("packs")).unwrap();
         folders
             .flat_map(|folder| fs::read_dir(folder.unwrap().path()).unwrap())
@@ -90,7 +90,7 @@ impl Place {
 }
 
 #[track_caller]
-fn same(one: &Path, other: &Path) {
+pub(crate) fn same(one: &Path, other: &Path) {
     assert!(fs::read(one).unwrap() == fs::read(other).unwrap(), "{} and {} differ", one.display(), other.display());
 }
 

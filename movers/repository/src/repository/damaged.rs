@@ -49,6 +49,16 @@ impl Marks {
         }
     }
 
+    /// Whether this very record is marked, and not its pack as a whole.
+    pub(super) fn has_record(&self, pack: &FileId, number: u32) -> bool {
+        matches!(self.0.get(pack), Some(Hurt::Records(numbers)) if numbers.contains(&number))
+    }
+
+    /// The packs of which anything is marked.
+    pub(super) fn packs(&self) -> impl Iterator<Item = &FileId> {
+        self.0.keys()
+    }
+
     pub(super) fn has_pack(&self, pack: &FileId) -> bool {
         matches!(self.0.get(pack), Some(Hurt::Whole))
     }
@@ -191,7 +201,7 @@ impl Repository {
         Ok(())
     }
 
-    fn directory_if_sound(&self, pack: &FileId) -> Result<Vec<farshore_format::repository::DirectoryEntry>> {
+    pub(super) fn directory_if_sound(&self, pack: &FileId) -> Result<Vec<farshore_format::repository::DirectoryEntry>> {
         match self.read_directory(pack) {
             Err(error) if damage_of(&error).is_some() => Ok(Vec::new()),
             other => other,

@@ -34,10 +34,13 @@ mod prune;
 mod records;
 mod regions;
 mod remote;
+mod repair;
 mod restore;
+mod roster;
 mod segment;
 mod slots;
 mod source;
+mod spare;
 mod stages;
 mod strays;
 mod syncer;
@@ -55,12 +58,13 @@ pub use prove::ProvenPoint;
 pub use prune::Pruned;
 pub use regions::within;
 pub use remote::SentRecord;
+pub use repair::{Repaired, Spares};
 pub use restore::Restored;
 pub use slots::SharedDomain;
 pub use source::{RawSource, Source};
 pub use stages::Stages;
 pub use trash::Monotonic;
-pub use verify::{Damage, Verified};
+pub use verify::{Damage, HurtPoint, Sample, Verified};
 
 /// An open repository. Shared between threads as `Arc`.
 #[derive(Debug)]

@@ -1,11 +1,11 @@
-//! Restore points, and the roster that says which there are.
+//! Restore points.
 
 use super::Repository;
 use super::damaged::damage_of;
 use super::records::Reader;
 use super::strays::may_be_point;
 use crate::{Error, Result, Store};
-use farshore_format::repository::{Extent, PointManifest, Roster, RosterPoint};
+use farshore_format::repository::{Extent, PointManifest, RosterPoint};
 use farshore_schemas::ids::{Digest, Name, PointId};
 use farshore_schemas::units::ByteCount;
 use std::path::PathBuf;
@@ -13,10 +13,6 @@ use std::path::PathBuf;
 impl Repository {
     pub(super) fn point_path(&self, point: &PointId) -> PathBuf {
         self.root.join("points").join(point.0.as_str())
-    }
-
-    pub(super) fn roster_path(&self) -> PathBuf {
-        self.root.join("roster")
     }
 
     /// The names of the points in the folder, sorted.
@@ -77,49 +73,22 @@ impl Repository {
         self.flush()?;
         self.damage_is_known()?;
         self.check_complete(manifest)?;
+        self.place_point(manifest)?;
+        Ok(manifest.stored)
+    }
+
+    /// Writes the file of a point whose content is here, durable, and the roster.
+    pub(super) fn place_point(&self, manifest: &PointManifest) -> Result<()> {
         let bytes = manifest.encode(self.sealing.fresh()).expect("an open repository that seals has its key");
         let file = Digest(*blake3::hash(&bytes).as_bytes());
         self.note_change(vec![RosterPoint { point: manifest.point.clone(), file }], Vec::new())?;
         self.io.place_durable(&self.point_path(&manifest.point), &bytes)?;
         self.forget_added(&manifest.disks);
-        self.write_roster()?;
-        Ok(manifest.stored)
-    }
-
-    fn roster(&self) -> Result<Roster> {
-        Ok(match self.io.read(&self.roster_path())? {
-            None => Roster::default(),
-            // A damaged one is told by verify; its generation does not matter more than a point does.
-            Some(bytes) => Roster::decode(&bytes, self.sealing.key.as_ref()).unwrap_or_default(),
-        })
-    }
-
-    /// Writes which points there are now.
-    pub(super) fn write_roster(&self) -> Result<()> {
-        self.note_change(Vec::new(), Vec::new())
-    }
-
-    /// Writes which points there are now and which are about to come and go, so that what a crash leaves of the change is
-    /// told from a point that was taken away or put there by somebody else.
-    pub(super) fn note_change(&self, coming: Vec<RosterPoint>, going: Vec<PointId>) -> Result<()> {
-        let before = self.roster()?;
-        let mut points = Vec::new();
-        for point in self.point_names()? {
-            let bytes = self.io.read(&self.point_path(&point))?.unwrap_or_default();
-            points.push(RosterPoint { file: Digest(*blake3::hash(&bytes).as_bytes()), point });
-        }
-        points.sort_by(|a, b| a.point.cmp(&b.point));
-        let roster = Roster { generation: before.generation + 1, points, coming, going };
-        let same = (&before.points, &before.coming, &before.going) == (&roster.points, &roster.coming, &roster.going);
-        if same && before.generation > 0 {
-            return Ok(());
-        }
-        let bytes = roster.encode(self.sealing.fresh()).expect("an open repository that seals has its key");
-        self.io.place_durable(&self.roster_path(), &bytes)
+        self.write_roster()
     }
 
     /// That every record that a point names can be counted on.
-    fn check_complete(&self, manifest: &PointManifest) -> Result<()> {
+    pub(super) fn check_complete(&self, manifest: &PointManifest) -> Result<()> {
         let missing = |missing: String| Error::Incomplete { point: manifest.point.clone(), missing };
         let incomplete = |error: Error| {
             let absent = matches!(error, Error::NoChunk { .. }) || damage_of(&error).is_some();

@@ -5,7 +5,7 @@
 
 use super::backup::id_of;
 use super::damaged::damage_of;
-use super::packs::{Packed, pack_path};
+use super::packs::pack_path;
 use super::records::{Found, Reader};
 use super::trash::{Monotonic, length};
 use super::{Repository, WriteSession};
@@ -281,14 +281,9 @@ impl Repository {
     /// Stores records anew, as they are compressed.
     fn rewrite(&self, kept: &[Found]) -> Result<u64> {
         let mut reader = Reader::new(self);
-        let mut out = Vec::new();
         let mut written = 0;
         for record in kept {
-            let kind = record.kind().ok_or(Error::NoChunk { id: record.id })?;
-            reader.run(std::slice::from_ref(record), &mut out, &mut |_, _| Ok(()))?;
-            let mut bytes = Vec::with_capacity(out.len() + 1);
-            super::backup::repack(&out, &mut bytes);
-            written += self.append(&[Packed { id: record.id, kind, plain: out.len(), bytes: &bytes }])?;
+            written += self.store_anew(record, &mut reader)?;
         }
         Ok(written)
     }

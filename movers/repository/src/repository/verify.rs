@@ -1,5 +1,6 @@
 //! Reading everything to see whether it is what was stored. A pack is read from end to end, so that records that no point
-//! names are proven too; then every point is walked, to say which of them a damage hurts.
+//! names are proven too; then every point is walked, to say which of them a damage hurts. Or of the packs a sample is read, and
+//! all the rest as ever; what was not read is counted, so that nobody takes it for proven.
 
 use super::Repository;
 use super::backup::id_of;
@@ -9,8 +10,8 @@ use super::records::{Found, Reader};
 use super::restore::runs;
 use super::strays::segment_named;
 use crate::{Error, Result};
-use farshore_format::repository::{ChunkId, FileId, PACK_HEADER_LEN, Place, Roster};
-use farshore_schemas::ids::{Digest, PointId};
+use farshore_format::repository::{ChunkId, FileId, PACK_HEADER_LEN, Place, PointDisk};
+use farshore_schemas::ids::{DiskName, PointId};
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
@@ -26,6 +27,43 @@ pub struct Damage {
     pub why: String,
 }
 
+/// Why a point cannot be restored in full.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct HurtPoint {
+    /// The first reason.
+    pub why: String,
+    /// Which of its disks; none when it is not known which it has.
+    pub disks: Vec<DiskName>,
+}
+
+/// Which part of the packs is read: each MiB of one by chance, and by the same chance for the same seed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Sample {
+    /// Of a hundred bytes.
+    pub percent: u8,
+    /// What the choice follows from.
+    pub seed: u64,
+}
+
+/// What a sample takes or leaves as one.
+const STRETCH: u32 = 1 << 20;
+
+impl Sample {
+    /// Everything.
+    pub const ALL: Sample = Sample { percent: 100, seed: 0 };
+
+    fn takes(self, pack: &FileId, place: &Place) -> bool {
+        if self.percent >= 100 {
+            return true;
+        }
+        let mut hasher = blake3::Hasher::new();
+        hasher.update(&self.seed.to_le_bytes()).update(&pack.0).update(&(place.offset / STRETCH).to_le_bytes());
+        let mut drawn = [0; 8];
+        drawn.copy_from_slice(&hasher.finalize().as_bytes()[..8]);
+        u64::from_le_bytes(drawn) % 100 < u64::from(self.percent)
+    }
+}
+
 /// What a verification found.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Verified {
@@ -33,6 +71,10 @@ pub struct Verified {
     pub records: u64,
     /// Bytes of packs read.
     pub bytes: u64,
+    /// Records that a sample left out: nothing is said of them.
+    pub unread: u64,
+    /// Bytes that they take.
+    pub unread_bytes: u64,
     /// Points looked at.
     pub points: u64,
     /// Packs that no segment of the index covers yet, since a writer is at work or did not come to its end. The next writer
@@ -44,16 +86,18 @@ pub struct Verified {
     pub damage: Vec<Damage>,
     /// How much of it is in the site's log alone, which no point needs.
     pub log_damage: u64,
+    /// How much of it is in the index alone, which can be made anew.
+    pub index_damage: u64,
     /// What lies among the packs, the points and the log, and is none: it is left alone, and counts for nothing.
     pub unknown: Vec<PathBuf>,
-    /// Points that cannot be restored in full, with the first reason.
-    pub hurt: BTreeMap<PointId, String>,
+    /// Points that cannot be restored in full.
+    pub hurt: BTreeMap<PointId, HurtPoint>,
     /// Where: for [`Repository::keep_found`].
     pub found: Marks,
 }
 
 impl Verified {
-    /// Whether nothing is wrong.
+    /// Whether nothing wrong was found. What was not read is not spoken of: see [`Verified::unread`].
     pub fn sound(&self) -> bool {
         self.damage.is_empty() && self.hurt.is_empty()
     }
@@ -67,6 +111,19 @@ impl Verified {
     pub(super) fn note(&mut self, what: impl Into<String>, why: impl ToString) {
         self.damage.push(Damage { what: what.into(), why: why.to_string() });
     }
+
+    /// Damage that makes a point as a whole one that cannot be restored.
+    pub(super) fn note_point(&mut self, point: &PointId, what: impl Into<String>, why: impl ToString) {
+        self.hurt.insert(point.clone(), HurtPoint { why: why.to_string(), disks: Vec::new() });
+        self.note(what, why);
+    }
+}
+
+/// What the threads go by.
+struct Task {
+    sample: Sample,
+    /// What is known to be damaged from before.
+    known: Marks,
 }
 
 /// What the threads gather.
@@ -84,6 +141,17 @@ impl Repository {
     /// # Errors
     /// What the disk says when it cannot be read at all; damage is an answer, not an error.
     pub fn verify(&self, threads: NonZeroUsize) -> Result<Verified> {
+        self.verify_sample(threads, Sample::ALL)
+    }
+
+    /// As [`Repository::verify`], but reads a sample of what the packs hold; of each pack head, end and directory, and what the points
+    /// are made of. What was not read and is known to be damaged stays so.
+    ///
+    /// # Errors
+    /// As [`Repository::verify`].
+    pub fn verify_sample(&self, threads: NonZeroUsize, sample: Sample) -> Result<Verified> {
+        let known = if sample.percent < 100 { self.read_marks().unwrap_or_default() } else { Marks::default() };
+        let task = Task { sample, known };
         let gathered = Mutex::new(Gathered::default());
         let packs: Vec<FileId> = self.pack_ids()?.into_iter().collect();
         let next = AtomicUsize::new(0);
@@ -91,7 +159,7 @@ impl Repository {
             let one = || -> Result<()> {
                 let mut reader = Reader::new(self);
                 while let Some(pack) = packs.get(next.fetch_add(1, Ordering::Relaxed)) {
-                    self.verify_pack(pack, &mut reader, &gathered)?;
+                    self.verify_pack(pack, &task, (&mut reader, &gathered))?;
                 }
                 Ok(())
             };
@@ -101,7 +169,9 @@ impl Repository {
         })?;
         let Gathered { mut verified, packs } = gathered.into_inner().unwrap_or_else(PoisonError::into_inner);
         self.mark(verified.found.clone())?;
+        let before = verified.damage.len();
         self.verify_index(&mut verified)?;
+        verified.index_damage = (verified.damage.len() - before) as u64;
         if let Err(error) = self.read_marks() {
             verified.note(self.damaged_path().display().to_string(), error);
         }
@@ -112,7 +182,12 @@ impl Repository {
         Ok(verified)
     }
 
-    fn verify_pack(&self, id: &FileId, reader: &mut Reader<'_>, gathered: &Mutex<Gathered>) -> Result<()> {
+    fn verify_pack(
+        &self,
+        id: &FileId,
+        task: &Task,
+        (reader, gathered): (&mut Reader<'_>, &Mutex<Gathered>),
+    ) -> Result<()> {
         let path = pack_path(&self.root, id);
         let gather = || gathered.lock().unwrap_or_else(PoisonError::into_inner);
         let entries = match self.read_directory(id) {
@@ -135,6 +210,10 @@ impl Repository {
             records.push(Found { id: entry.id, place: Place { pack, number, offset, stored: entry.stored, plain } });
             offset += entry.stored;
         }
+        let (records, left): (Vec<Found>, Vec<Found>) =
+            records.into_iter().partition(|record| task.sample.takes(id, &record.place));
+        let left_bytes = left.iter().map(|record| u64::from(record.place.stored)).sum::<u64>();
+        self.leave_out(id, &left, (task, &mut *gather()));
         let mut out = Vec::new();
         for together in runs(&records) {
             // One at a time when the run as a whole fails, so that each bad record is told and each good one counts.
@@ -154,8 +233,21 @@ impl Repository {
                 }
             }
         }
-        gather().verified.bytes += u64::from(offset);
+        let mut gathered = gather();
+        gathered.verified.bytes += u64::from(offset) - left_bytes;
+        gathered.verified.unread_bytes += left_bytes;
         Ok(())
+    }
+
+    /// What a sample does not read. Damage that an earlier verification found there is told again.
+    fn leave_out(&self, id: &FileId, left: &[Found], (task, gathered): (&Task, &mut Gathered)) {
+        gathered.verified.unread += left.len() as u64;
+        for record in left.iter().filter(|record| task.known.has_record(id, record.place.number)) {
+            let why =
+                format!("record {} ({}): an earlier verification found it damaged", record.place.number, record.id);
+            gathered.verified.note(pack_path(&self.root, id).display().to_string(), why);
+            gathered.verified.found.add_record(*id, record.place.number);
+        }
     }
 
     /// Segments of the index: damage there hurts no point, since it is made anew from the packs, but it is damage.
@@ -223,83 +315,62 @@ impl Repository {
     }
 
     fn verify_points(&self, verified: &mut Verified, packs: &HashSet<u32>) -> Result<()> {
-        let roster_path = self.roster_path();
-        let roster = match self.io.read(&roster_path)? {
-            None => Err("it is missing".to_owned()),
-            Some(bytes) => Roster::decode(&bytes, self.sealing.key.as_ref()).map_err(|error| error.to_string()),
-        };
-        let names = self.point_names()?;
-        match roster {
-            Err(why) if names.is_empty() && !roster_path.exists() => drop(why),
-            Err(why) => verified.note(roster_path.display().to_string(), why),
-            Ok(roster) => self.compare_roster(&roster, &names, verified)?,
-        }
+        let names = self.verify_roster(verified)?;
+        // Those that are missing; the others are counted as they are read.
+        verified.points += verified.hurt.keys().filter(|point| !names.contains(point)).count() as u64;
         let mut sound: HashSet<ChunkId> = HashSet::new();
         let mut reader = Reader::new(self);
         for point in names {
             verified.points += 1;
-            if let Err(error) = self.verify_point_in(&point, &mut reader, (&mut sound, packs)) {
-                verified.note(self.point_path(&point).display().to_string(), &error);
-                verified.hurt.insert(point, error.to_string());
+            let path = self.point_path(&point).display().to_string();
+            let manifest = match self.existing(&point) {
+                Ok(manifest) => manifest,
+                Err(error) => {
+                    verified.note_point(&point, path, &error);
+                    continue;
+                }
+            };
+            for disk in &manifest.disks {
+                if let Err(error) = self.verify_disk_in(disk, &mut reader, (&mut sound, packs)) {
+                    verified.note(path.clone(), format!("disk {}: {error}", disk.name));
+                    let hurt = verified.hurt.entry(point.clone()).or_default();
+                    if hurt.why.is_empty() {
+                        hurt.why = error.to_string();
+                    }
+                    hurt.disks.push(disk.name.clone());
+                }
             }
         }
         Ok(())
     }
 
-    fn compare_roster(&self, roster: &Roster, names: &[PointId], verified: &mut Verified) -> Result<()> {
-        for entry in &roster.points {
-            let path = self.point_path(&entry.point);
-            match self.io.read(&path)? {
-                None if roster.going.contains(&entry.point) => {}
-                None => {
-                    verified.note(path.display().to_string(), "the roster names it, and it is missing");
-                    verified.hurt.insert(entry.point.clone(), "the point's file is missing".to_owned());
-                }
-                Some(bytes) if *blake3::hash(&bytes).as_bytes() != entry.file.0 => {
-                    verified.note(path.display().to_string(), "it is not the file that the roster names");
-                }
-                Some(_) => {}
-            }
-        }
-        for point in names {
-            let path = self.point_path(point);
-            let known = roster.points.iter().any(|entry| entry.point == *point);
-            let comes = roster.coming.iter().find(|entry| entry.point == *point);
-            // The one that a writer was about to add when it was interrupted.
-            if known || comes.map(|entry| entry.file) == self.hash_of(&path)? {
-                continue;
-            }
-            let why = "the roster does not name it: the roster is an older copy, or the point was put back";
-            verified.note(path.display().to_string(), why);
-        }
-        Ok(())
-    }
-
-    fn hash_of(&self, path: &Path) -> Result<Option<Digest>> {
-        Ok(self.io.read(path)?.map(|bytes| Digest(*blake3::hash(&bytes).as_bytes())))
-    }
-
-    fn verify_point_in(
+    fn verify_disk_in(
         &self,
-        point: &PointId,
+        disk: &PointDisk,
         reader: &mut Reader<'_>,
         (sound, packs): (&mut HashSet<ChunkId>, &HashSet<u32>),
     ) -> Result<()> {
-        for disk in self.existing(point)?.disks {
-            let tree = reader.disk(&disk.record())?;
-            for (region, id) in (0u64..).zip(reader.leaves(&tree)?) {
-                if sound.contains(&id) {
-                    continue;
-                }
-                let leaf = reader.leaf(&id, (tree.size, region))?;
-                let ids: Vec<ChunkId> = leaf.extents.iter().filter_map(id_of).collect();
-                // The index may know of a pack that has gone since.
-                let lost = |found: &&Found| !packs.contains(&found.place.pack) || self.is_damaged(&found.place);
-                if let Some(lost) = reader.find(&ids)?.iter().find(lost) {
-                    return Err(Error::NoChunk { id: lost.id });
-                }
-                sound.insert(id);
+        // The index may know of a pack that has gone since, or whose directory is damaged: it would be lost with the index.
+        let counted = |reader: &Reader<'_>, ids: &[ChunkId]| {
+            let lost = |found: &&Found| !packs.contains(&found.place.pack) || self.is_damaged(&found.place);
+            match reader.find(ids)?.iter().find(lost) {
+                Some(lost) => Err(Error::NoChunk { id: lost.id }),
+                None => Ok(()),
             }
+        };
+        let tree = reader.disk(&disk.record())?;
+        counted(reader, &[disk.record()])?;
+        let leaves = reader.leaves(&tree)?;
+        counted(reader, &tree.lists)?;
+        for (region, id) in (0u64..).zip(leaves) {
+            if sound.contains(&id) {
+                continue;
+            }
+            let leaf = reader.leaf(&id, (tree.size, region))?;
+            let mut ids: Vec<ChunkId> = leaf.extents.iter().filter_map(id_of).collect();
+            ids.push(id);
+            counted(reader, &ids)?;
+            sound.insert(id);
         }
         Ok(())
     }

@@ -31,6 +31,12 @@ mod repository_regions;
 #[cfg(test)]
 mod repository_remote;
 #[cfg(test)]
+mod repository_repair;
+#[cfg(test)]
+mod repository_roster;
+#[cfg(test)]
+mod repository_sample;
+#[cfg(test)]
 mod repository_stories;
 #[cfg(test)]
 mod sparse;

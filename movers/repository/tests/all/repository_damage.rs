@@ -61,7 +61,7 @@ fn files_below(root: &Path) -> Vec<PathBuf> {
 /// What may be damaged: all but the lock, the position, and what the key comes from.
 fn targets(root: &Path) -> Vec<PathBuf> {
     let wanted = ["packs", "points", "index"].iter().flat_map(|folder| files_below(&root.join(folder)));
-    wanted.chain([root.join("roster")]).collect()
+    wanted.chain([root.join("roster"), root.join("roster.copy")]).collect()
 }
 
 impl Store {
@@ -304,6 +304,30 @@ fn every_damage_is_found_and_none_is_restored() {
         scope.spawn(|| try_damages(&Store::new(None), 0..half));
         scope.spawn(|| try_damages(&Store::new(Some("correct horse")), half..count));
     });
+}
+
+/// Where one file is what another is checked by, damage to both must be found all the same.
+#[test]
+fn two_damages_at_once_are_found() {
+    let store = Store::new(None);
+    for number in 0..std::env::var("FARSHORE_DAMAGES").map_or(DEFAULT, |count| count.parse().unwrap()) {
+        let mut draw = Draw(!number);
+        let sound: Vec<(PathBuf, Vec<u8>)> =
+            store.files.iter().map(|path| (path.clone(), std::fs::read(path).unwrap())).collect();
+        let (first, changed) = damage(&store, &mut draw);
+        let (second, more) = damage(&store, &mut draw);
+        put(&changed);
+        // What is deleted twice is deleted.
+        more.iter().filter(|(path, bytes)| bytes.is_some() || path.exists()).for_each(|one| put(&vec![one.clone()]));
+        let differs = |(path, bytes): &(PathBuf, Vec<u8>)| std::fs::read(path).ok().as_ref() != Some(bytes);
+        if sound.iter().any(differs) {
+            let told = format!("{number}: {first} {:?} and {second} {:?}", changed[0].0, more[0].0);
+            let repository = store.open().unwrap_or_else(|error| panic!("{told}: {error}"));
+            assert!(!repository.verify(threads()).unwrap().sound(), "{told}: verify finds nothing");
+            restores_are_right_or_fail(&store, &repository, &told);
+        }
+        sound.iter().for_each(|(path, bytes)| std::fs::write(path, bytes).unwrap());
+    }
 }
 
 #[test]

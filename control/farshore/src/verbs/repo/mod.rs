@@ -7,18 +7,19 @@ mod changed;
 pub(crate) mod keys;
 mod prune;
 mod restore;
+mod verify;
 
 use crate::cli::{Output, RepoAt, RepoInitArgs, RepoVerb};
 use crate::failure::{Exit, Failure};
-use crate::output::{count, hint, rows, say, structured, time};
+use crate::output::{hint, rows, say, structured, time};
 use farshore_format::repository::PointManifest;
 use farshore_repository::Error;
-use farshore_repository::{Create, Repository, SharedDomain, Unlock, Verified};
+use farshore_repository::{Create, Repository, SharedDomain, Unlock};
 use farshore_schemas::units::ByteCount;
 use indicatif::{HumanBytes, ProgressBar, ProgressStyle};
 use serde_json::{Value, json};
 use std::num::NonZeroUsize;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// Runs one of the verbs.
 pub(crate) fn run(verb: RepoVerb, output: Output, quiet: bool) -> Result<(), Failure> {
@@ -27,7 +28,7 @@ pub(crate) fn run(verb: RepoVerb, output: Output, quiet: bool) -> Result<(), Fai
         RepoVerb::Backup(args) => backup::run(&args, output, quiet),
         RepoVerb::Points { at } => points(&at, output),
         RepoVerb::Stats { at } => stats(&at, output),
-        RepoVerb::Verify { at, threads } => verify(&at, threads, output, quiet),
+        RepoVerb::Verify(args) => verify::run(&args, output, quiet),
         RepoVerb::Restore(args) => restore::run(&args, output, quiet),
         RepoVerb::Prune(args) => prune::run(&args, output, quiet),
         RepoVerb::Adopt(args) => adopt::run(&args, output),
@@ -47,6 +48,20 @@ fn open(at: &RepoAt) -> Result<Repository, Failure> {
 /// Opens it to be read, whoever else uses it.
 fn open_to_read(at: &RepoAt) -> Result<Repository, Failure> {
     Repository::open_to_read(&at.path, &keys::unlock(&at.unlock)?).map_err(failed)
+}
+
+/// What a site's log tells of its folder is only true while nobody changes it behind its back.
+fn settle_owner(repository: &Repository, take: bool, advice: &str) -> Result<(), Failure> {
+    let Some(owner) = repository.owner().map_err(failed)? else { return Ok(()) };
+    if owner.offline() {
+        return Ok(());
+    }
+    if take {
+        return repository.take_ownership().map(drop).map_err(failed);
+    }
+    let text =
+        format!("the folder is repository {} of site {}, whose log knows these points", owner.repository, owner.site);
+    Err(Failure::new("FS-REPO-OWNED", text, advice).with(Exit::Refused))
 }
 
 fn threads(told: Option<NonZeroUsize>) -> NonZeroUsize {
@@ -200,84 +215,4 @@ fn stats(at: &RepoAt, output: Output) -> Result<(), Failure> {
     ];
     lines.iter().for_each(|(what, value)| say(&format!("{what:<11} {value}")));
     Ok(())
-}
-
-fn verify(at: &RepoAt, told: Option<NonZeroUsize>, output: Output, quiet: bool) -> Result<(), Failure> {
-    let begun = Instant::now();
-    let repository = open_to_read(at)?;
-    let spinner = spinner("reading everything", quiet);
-    let verified = repository.verify(threads(told)).map_err(failed)?;
-    spinner.finish_and_clear();
-    let damage: Vec<Value> = verified.damage.iter().map(|one| json!({ "what": one.what, "why": one.why })).collect();
-    let hurt: Vec<Value> =
-        verified.hurt.iter().map(|(point, why)| json!({ "point": point.to_string(), "why": why })).collect();
-    let kept =
-        if repository.kept().is_ok_and(|kept| kept == verified.found) { None } else { keep_found(at, &verified)? };
-    let shown = json!({
-        "records": verified.records,
-        "bytes": verified.bytes,
-        "points": verified.points,
-        "unindexed": verified.unindexed,
-        "frames": verified.frames,
-        "unknown": verified.unknown,
-        "seconds": begun.elapsed().as_secs_f64(),
-        "damage": damage,
-        "hurt": hurt,
-        "kept": kept.is_none(),
-    });
-    if !structured(output, &shown)? {
-        tell(&verified);
-    }
-    if let Some(why) = kept {
-        let text = "what was found could not be noted, so that a backup may count on it again";
-        hint(quiet, &format!("{text}: {why}"));
-    }
-    if verified.sound() {
-        return Ok(());
-    }
-    if verified.hurt.is_empty() && verified.log_damage == verified.damage.len() as u64 {
-        return Err(log_damaged(&verified));
-    }
-    let text = format!(
-        "{} of {} cannot be restored in full; {} found",
-        verified.hurt.len(),
-        count(verified.points, "point"),
-        count(verified.damage.len() as u64, "damage")
-    );
-    let advice = "look at the disk under it; back the VMs up again, which stores anew what their disks still hold, or put \
-                  damaged files back from a copy; then verify again";
-    Err(Failure::new("FS-REPO-DAMAGE", text, advice).with(Exit::Mismatch))
-}
-
-/// Damage in the site's log alone.
-fn log_damaged(verified: &Verified) -> Failure {
-    let text = format!(
-        "the copy of the site's log is damaged in {}; {} can be restored in full",
-        count(verified.log_damage, "place"),
-        count(verified.points, "point")
-    );
-    let advice = "look at the disk under it; while its site runs, the next point fetches what the site's log still has, and \
-                  `farshore status` tells what it has not; farshore site recover tells how far the copy is good";
-    Failure::new("FS-REPO-LOG-DAMAGE", text, advice).with(Exit::Mismatch)
-}
-
-/// Notes what was found, or that nothing is damaged any more. Answers why that could not be done.
-fn keep_found(at: &RepoAt, verified: &Verified) -> Result<Option<String>, Failure> {
-    // Whoever writes has the lock; a verification of a copy that cannot be written to is good for its answer alone.
-    let kept = Repository::open(&at.path, &keys::unlock(&at.unlock)?)
-        .and_then(|repository| repository.keep_found(&verified.found));
-    Ok(kept.err().map(|error| error.to_string()))
-}
-
-fn tell(verified: &Verified) {
-    let read = bytes(ByteCount(verified.bytes));
-    let (records, points) = (count(verified.records, "record"), count(verified.points, "point"));
-    say(&format!("{records} of {points} proven, {read} read"));
-    if verified.unindexed > 0 {
-        let packs = count(verified.unindexed, "pack");
-        say(&format!("  {packs} not in the index yet: a writer is at work or was interrupted; the next one adds them"));
-    }
-    verified.unknown.iter().for_each(|path| say(&format!("  not ours: {}: it is left alone", path.display())));
-    verified.damage.iter().for_each(|one| say(&format!("  damaged: {}: {}", one.what, one.why)));
-    verified.hurt.iter().for_each(|(point, why)| say(&format!("  hurt: point {point}: {why}")));
 }

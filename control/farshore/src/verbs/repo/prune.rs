@@ -1,8 +1,8 @@
 //! `farshore repo prune`: says which points would go, and does it when told to.
 
-use super::{bytes, failed, open, open_to_read};
+use super::{bytes, failed, open, open_to_read, settle_owner};
 use crate::cli::{Output, PruneWhich, RepoPruneArgs};
-use crate::failure::{Exit, Failure};
+use crate::failure::Failure;
 use crate::output::{count, hint, say, structured, table, time};
 use farshore_format::repository::PointManifest;
 use farshore_repository::{Error, Store};
@@ -15,6 +15,8 @@ use std::num::NonZeroU32;
 /// What goes and what stays, each oldest first.
 struct Plan {
     go: Vec<PointManifest>,
+    /// Those that were named and cannot be read.
+    lost: Vec<PointId>,
     stay: Vec<PointManifest>,
 }
 
@@ -23,7 +25,8 @@ pub(super) fn run(args: &RepoPruneArgs, output: Output, quiet: bool) -> Result<(
     let repository = if args.apply { open(&args.at)? } else { open_to_read(&args.at)? };
     let plan = plan(&repository, &args.which)?;
     if args.apply {
-        settle_owner(&repository, args.take_ownership)?;
+        let advice = "let the site prune it; --take-ownership takes the folder away from a site that is gone for good";
+        settle_owner(&repository, args.take_ownership, advice)?;
     }
     let pruned = if args.apply { Some(apply(&repository, &plan)?) } else { None };
     tell(&plan, pruned.as_ref(), output)?;
@@ -33,33 +36,31 @@ pub(super) fn run(args: &RepoPruneArgs, output: Output, quiet: bool) -> Result<(
     Ok(())
 }
 
-/// What a site's log tells of points is only true while nobody drops them behind its back.
-fn settle_owner(repository: &Repository, take: bool) -> Result<(), Failure> {
-    let Some(owner) = repository.owner().map_err(failed)? else { return Ok(()) };
-    if owner.offline() {
-        return Ok(());
-    }
-    if take {
-        return repository.take_ownership().map(drop).map_err(failed);
-    }
-    let text =
-        format!("the folder is repository {} of site {}, whose log knows these points", owner.repository, owner.site);
-    let advice = "let the site prune it; --take-ownership takes the folder away from a site that is gone for good";
-    Err(Failure::new("FS-REPO-OWNED", text, advice).with(Exit::Refused))
-}
-
 fn plan(repository: &Repository, which: &PruneWhich) -> Result<Plan, Failure> {
-    let mut points = repository.points().map_err(failed)?;
-    points.sort_by(|a, b| (a.taken, &a.point).cmp(&(b.taken, &b.point)));
-    let named: BTreeSet<PointId> = match which.keep {
-        Some(keep) => old(&points, keep),
-        None => which.points.iter().cloned().map(PointId).collect(),
+    let named: BTreeSet<PointId> = which.points.iter().cloned().map(PointId).collect();
+    let lost = repository.lost_points().map_err(failed)?;
+    let mut plan = Plan {
+        go: Vec::new(),
+        lost: lost.into_iter().filter(|point| named.contains(point)).collect(),
+        stay: Vec::new(),
     };
-    if let Some(missing) = named.iter().find(|name| points.iter().all(|point| point.point != **name)) {
+    let mut points = Vec::new();
+    for name in repository.point_names().map_err(failed)? {
+        match repository.point(&name) {
+            Ok(point) => points.extend(point),
+            // Who names it lets it go, though nobody can say what it was.
+            Err(_) if named.contains(&name) => plan.lost.push(name),
+            Err(error) => return Err(failed(error)),
+        }
+    }
+    points.sort_by(|a, b| (a.taken, &a.point).cmp(&(b.taken, &b.point)));
+    let known = |name: &PointId| plan.lost.contains(name) || points.iter().any(|point| point.point == *name);
+    if let Some(missing) = named.iter().find(|name| !known(name)) {
         return Err(failed(Error::NoPoint { store: Store::Repository, point: missing.clone() }));
     }
-    let (go, stay) = points.into_iter().partition(|point| named.contains(&point.point));
-    Ok(Plan { go, stay })
+    let going = which.keep.map_or(named, |keep| old(&points, keep));
+    (plan.go, plan.stay) = points.into_iter().partition(|point| going.contains(&point.point));
+    Ok(plan)
 }
 
 /// All but the newest so many of each VM, of points oldest first.
@@ -75,7 +76,8 @@ fn old(points: &[PointManifest], keep: NonZeroU32) -> BTreeSet<PointId> {
 /// With no log to order it, a prune comes after all that the folder has seen.
 fn apply(repository: &Repository, plan: &Plan) -> Result<Pruned, Failure> {
     let seen = repository.position().map_err(failed)?.unwrap_or(0);
-    let points: Vec<PointId> = plan.go.iter().map(|point| point.point.clone()).collect();
+    let points: Vec<PointId> =
+        plan.go.iter().map(|point| point.point.clone()).chain(plan.lost.iter().cloned()).collect();
     repository.prune(&points, seen.saturating_add(1)).map_err(failed)
 }
 
@@ -84,6 +86,7 @@ fn tell(plan: &Plan, pruned: Option<&Pruned>, output: Output) -> Result<(), Fail
     let shown = json!({
         "applied": pruned.is_some(),
         "go": names(&plan.go),
+        "lost": plan.lost.iter().map(ToString::to_string).collect::<Vec<_>>(),
         "stay": names(&plan.stay),
         "freed": pruned.map(|pruned| pruned.freed.0),
         "marked": pruned.map(|pruned| pruned.marked.0),
@@ -95,12 +98,18 @@ fn tell(plan: &Plan, pruned: Option<&Pruned>, output: Output) -> Result<(), Fail
     let row = |point: &PointManifest, what: &str| {
         vec![what.to_owned(), point.point.to_string(), point.vm.vm.to_string(), time(point.taken.0)]
     };
-    let rows = plan.go.iter().map(|point| row(point, "go")).chain(plan.stay.iter().map(|point| row(point, "stay")));
+    let lost = plan.lost.iter().map(|point| vec!["go".to_owned(), point.to_string(), "?".to_owned(), "?".to_owned()]);
+    let rows = plan
+        .go
+        .iter()
+        .map(|point| row(point, "go"))
+        .chain(lost)
+        .chain(plan.stay.iter().map(|point| row(point, "stay")));
     table(&["", "point", "vm", "taken"], rows.collect());
     if let Some(Pruned { freed, marked, rewritten, .. }) = pruned {
         say(&format!(
             "{} dropped; {} put into the trash, which the next prune empties; {} written anew; {} freed",
-            count(plan.go.len() as u64, "point"),
+            count((plan.go.len() + plan.lost.len()) as u64, "point"),
             bytes(*marked),
             bytes(*rewritten),
             bytes(*freed)

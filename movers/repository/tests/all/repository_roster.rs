@@ -1,0 +1,96 @@
+//! A point that is gone is missed, whatever else went with it, until somebody lets it go.
+
+use crate::repository::{back_up, content, create, point_id, restore, threads, unlock};
+use farshore_repository::{Repository, Verified};
+use std::fs;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+/// Two points, and what the folder's root held before the second.
+struct World {
+    folder: tempfile::TempDir,
+}
+
+const ROSTERS: [&str; 2] = ["roster", "roster.copy"];
+
+impl World {
+    fn new() -> World {
+        let world = World { folder: tempfile::tempdir().unwrap() };
+        let repository = create(&world.at("r"), None);
+        assert!(repository.verify(threads()).unwrap().sound(), "without a point there is no roster");
+        for (point, seed) in [("one", 1), ("two", 3)] {
+            fs::write(world.at("disk"), content(seed, 50_000)).unwrap();
+            back_up(&repository, point, &world.at("disk"));
+            for name in ROSTERS {
+                fs::copy(world.at("r").join(name), world.at(&format!("{name}-{point}"))).unwrap();
+            }
+        }
+        world
+    }
+
+    fn at(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    fn open(&self) -> Arc<Repository> {
+        Arc::new(Repository::open(&self.at("r"), &unlock(None)).unwrap())
+    }
+
+    fn verify(&self) -> Verified {
+        Repository::open_to_read(&self.at("r"), &unlock(None)).unwrap().verify(threads()).unwrap()
+    }
+
+    fn hurt(&self) -> Vec<String> {
+        self.verify().hurt.keys().map(ToString::to_string).collect()
+    }
+
+    fn lose(&self, point: &str) {
+        fs::remove_file(self.at("r/points").join(point)).unwrap();
+    }
+}
+
+#[test]
+fn a_point_that_went_with_either_roster_is_named() {
+    for name in ROSTERS {
+        let world = World::new();
+        let path = world.at("r").join(name);
+        let ways: [&dyn Fn(); 3] = [
+            &|| fs::remove_file(&path).unwrap(),
+            &|| fs::write(&path, b"nothing that proves itself").unwrap(),
+            &|| assert!(fs::copy(world.at(&format!("{name}-one")), &path).unwrap() > 0),
+        ];
+        for (number, way) in (0..).zip(ways) {
+            let (point, sound) = (world.at("r/points/two"), fs::read(world.at("r/points/two")).unwrap());
+            way();
+            let verified = world.verify();
+            assert!(verified.hurt.is_empty() && verified.damage.len() == 1, "{name} {number}: {verified:?}");
+            fs::remove_file(&point).unwrap();
+            assert_eq!(world.hurt(), ["two"], "{name} {number}");
+            fs::write(&point, sound).unwrap();
+            // Whoever writes next makes both anew.
+            let repository = world.open();
+            back_up(&repository, "two-again", &world.at("disk"));
+            repository.prune(&[point_id("two-again")], repository.position().unwrap().unwrap_or(0) + 1).unwrap();
+            assert!(world.verify().sound(), "{name} {number}: {:?}", world.verify());
+        }
+    }
+}
+
+#[test]
+fn what_is_gone_stays_named_when_others_come_and_go_until_it_is_dropped() {
+    let world = World::new();
+    world.lose("one");
+    let repository = world.open();
+    back_up(&repository, "three", &world.at("disk"));
+    assert_eq!(world.hurt(), ["one"]);
+    repository.prune(&[point_id("two")], 1).unwrap();
+    assert_eq!(world.hurt(), ["one"]);
+    assert_eq!(repository.lost_points().unwrap(), [point_id("one")]);
+    // A file that is not the one that was made does not become it by that.
+    fs::copy(world.at("r/points/three"), world.at("r/points/one")).unwrap();
+    back_up(&repository, "four", &world.at("disk"));
+    assert_eq!(world.hurt(), ["one"]);
+    repository.prune(&[point_id("one")], 2).unwrap();
+    assert!(world.verify().sound(), "{:?}", world.verify());
+    restore(&repository, "three", &world.at("out")).unwrap();
+}
