@@ -1,4 +1,4 @@
-//! `cargo xtask crash --repository`: backups, prunes and restores of a repository's folder, killed with SIGKILL at random
+//! `cargo xtask crash --repository`: backups, prunes, restores and repairs of a repository's folder, killed with SIGKILL at random
 //! moments, and stopped by a disk that is full at every place where they write. After each, every announced point must be
 //! there, restore byte for byte, and the next prune must work. Real processes on real files.
 
@@ -38,6 +38,7 @@ pub(crate) struct Report {
     killed_backups: u64,
     killed_prunes: u64,
     killed_restores: u64,
+    killed_repairs: u64,
     /// Processes that came to their end before they would have been killed.
     ended: u64,
     /// Points that the process could not announce any more and that are there all the same.
@@ -93,7 +94,7 @@ struct Rig<'a> {
     choices: Choices,
     images: Vec<Image>,
     /// How long each verb takes when it is left alone: kills are spread over it.
-    usual: [Duration; 3],
+    usual: [Duration; 4],
     report: &'a mut Report,
 }
 
@@ -104,7 +105,7 @@ impl<'a> Rig<'a> {
         for (vm, image) in VMS.iter().zip(&images) {
             store.undisturbed(&Verb::Backup { vm: (*vm).to_owned(), image })?;
         }
-        Ok(Rig { store, choices, images, usual: [Duration::from_millis(100); 3], report })
+        Ok(Rig { store, choices, images, usual: [Duration::from_millis(100); 4], report })
     }
 
     fn work(mut self, kills: u64) -> Result<(), Wrong> {
@@ -134,7 +135,11 @@ impl<'a> Rig<'a> {
                 (0, Verb::Backup { vm: VMS[vm].to_owned(), image: &self.images[vm] })
             }
             60..85 => (1, Verb::Prune { keep: 1 + self.choices.of(0..3) }),
-            _ => (2, Verb::Restore { point: self.store.any_point(&mut self.choices)? }),
+            85..95 => (2, Verb::Restore { point: self.store.any_point(&mut self.choices)? }),
+            _ => {
+                self.store.spoil(&mut self.choices)?;
+                (3, Verb::Repair)
+            }
         };
         let until = self.usual[index].as_micros() as u64 * 11 / 10;
         let after = Duration::from_micros(self.choices.of(0..until.max(1)));
@@ -142,9 +147,13 @@ impl<'a> Rig<'a> {
         match self.store.killed(&verb, after)? {
             Ended::Killed => {
                 self.report.kills += 1;
-                let counted =
-                    [&mut self.report.killed_backups, &mut self.report.killed_prunes, &mut self.report.killed_restores];
+                let Report { killed_backups, killed_prunes, killed_restores, killed_repairs, .. } = self.report;
+                let counted = [killed_backups, killed_prunes, killed_restores, killed_repairs];
                 *counted.into_iter().nth(index).expect("one for each verb") += 1;
+                if matches!(verb, Verb::Repair) {
+                    // What was begun is done, or the damage is still there.
+                    self.store.undisturbed(&verb)?;
+                }
                 // Without it, a machine that has become slower would never let one come near its end.
                 self.usual[index] = self.usual[index].mul_f64(1.03);
             }

@@ -21,6 +21,8 @@ pub(super) enum Verb<'a> {
     Prune { keep: u64 },
     /// Restores a point.
     Restore { point: String },
+    /// Mends what was spoilt, from the copy.
+    Repair,
 }
 
 /// How a verb ended.
@@ -100,6 +102,7 @@ impl Store {
                 self.clear_out()?;
                 texts(&["restore", "r", point, "--to", "out"])
             }
+            Verb::Repair => texts(&["verify", "r", "--repair", "--from", "copy"]),
         })
     }
 
@@ -110,6 +113,29 @@ impl Store {
             fs::remove_dir_all(out)?;
         }
         Ok(())
+    }
+
+    /// Copies the folder, then damages a file of it or takes one away.
+    pub(super) fn spoil(&self, choices: &mut Choices) -> Result<(), Wrong> {
+        let (folder, copy) = (self.folder.join("r"), self.folder.join("copy"));
+        if copy.exists() {
+            fs::remove_dir_all(&copy)?;
+        }
+        if !Command::new("cp").arg("-a").args([&folder, &copy]).status()?.success() {
+            return Err("the repository could not be copied".into());
+        }
+        let mut files = vec![folder.join("roster")];
+        for part in ["packs", "points", "index"] {
+            files_below(&folder.join(part), &mut files)?;
+        }
+        let path = &files[choices.of(0..files.len() as u64) as usize];
+        if choices.of(0..4) == 0 {
+            return Ok(fs::remove_file(path)?);
+        }
+        let mut bytes = fs::read(path)?;
+        let at = choices.of(0..bytes.len().max(1) as u64) as usize;
+        bytes.iter_mut().skip(at).take(1).for_each(|byte| *byte ^= 1);
+        Ok(fs::write(path, bytes)?)
     }
 
     /// Runs a verb to its end; the model follows.
@@ -166,7 +192,7 @@ impl Store {
         let gone: Vec<String> = self.points.keys().filter(|name| !listed.contains(name)).cloned().collect();
         let may_go = match verb {
             Verb::Prune { keep } => self.beyond(*keep),
-            Verb::Backup { .. } | Verb::Restore { .. } => Vec::new(),
+            Verb::Backup { .. } | Verb::Restore { .. } | Verb::Repair => Vec::new(),
         };
         if let Some(lost) = gone.iter().find(|name| !may_go.contains(name)) {
             return Err(format!("point {lost} was announced and is gone after {verb:?}").into());
@@ -226,6 +252,14 @@ impl Store {
         }
         Ok(self.points.len() as u64)
     }
+}
+
+fn files_below(folder: &Path, files: &mut Vec<PathBuf>) -> Result<(), Wrong> {
+    for entry in fs::read_dir(folder)? {
+        let path = entry?.path();
+        if path.is_dir() { files_below(&path, files)? } else { files.push(path) }
+    }
+    Ok(())
 }
 
 fn told(stderr: &[u8], status: ExitStatus) -> String {
