@@ -284,8 +284,13 @@ impl Repository {
             Err(error) => return Err(error),
         };
         for entry in &entries {
-            if !self.index().in_segments(&entry.id)? {
-                return Ok(false);
+            let known = self.index().in_segments(&entry.id);
+            match known {
+                Ok(true) => {}
+                Ok(false) => return Ok(false),
+                // That is told of the segment itself.
+                Err(error) if error.index_only(&self.root.join("index")) => return Ok(false),
+                Err(error) => return Err(error),
             }
         }
         Ok(true)
