@@ -8,8 +8,8 @@ mod vm;
 
 pub(crate) use log::LogVerb;
 pub(crate) use repo::{
-    KeyVerb, PruneWhich, RepoAdoptArgs, RepoAt, RepoBackupArgs, RepoInitArgs, RepoPruneArgs, RepoRestoreArgs, RepoVerb,
-    UnlockArgs,
+    HeldPoint, KeyVerb, PruneWhich, RepoAdoptArgs, RepoAt, RepoBackupArgs, RepoHoldArgs, RepoInitArgs, RepoPruneArgs,
+    RepoRestoreArgs, RepoVerb, UnlockArgs,
 };
 
 pub(crate) use site::{RecoverArgs, SiteVerb};

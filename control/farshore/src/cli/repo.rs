@@ -1,9 +1,11 @@
 //! The verbs of `farshore repo`. They work on a repository's folder alone: no site, no agent, no network.
 
 use crate::verbs::repo::adopt::parse_owner;
+use crate::verbs::repo::hold::parse_until;
 use clap::{Args, Subcommand};
 use farshore_schemas::ids::{DiskName, Name, VmName};
 use farshore_schemas::messages::agent::FolderOwner;
+use farshore_schemas::units::Timestamp;
 use std::num::{NonZeroU32, NonZeroUsize};
 use std::path::PathBuf;
 
@@ -55,6 +57,13 @@ pub(crate) enum RepoVerb {
     /// Take the folder from its owner. With a site that runs, for the repository of that name in it, and the decision is in its
     /// log; with --take-ownership from every site, on the folder alone. Who had it is shut out.
     Adopt(RepoAdoptArgs),
+    /// Hold a point of a site's repository against retention; immutability needs no hold.
+    Hold(RepoHoldArgs),
+    /// Let a point go that is held.
+    Release {
+        #[command(flatten)]
+        held: HeldPoint,
+    },
     /// Passphrases that open it.
     #[command(subcommand)]
     Key(KeyVerb),
@@ -125,6 +134,9 @@ pub(crate) struct RepoPruneArgs {
     pub(crate) at: RepoAt,
     #[command(flatten)]
     pub(crate) which: PruneWhich,
+    /// The time zone in which days, weeks, months and years begin.
+    #[arg(long, value_name = "ZONE", default_value = "UTC")]
+    pub(crate) zone: String,
     /// Do it.
     #[arg(long)]
     pub(crate) apply: bool,
@@ -133,15 +145,32 @@ pub(crate) struct RepoPruneArgs {
     pub(crate) take_ownership: bool,
 }
 
-/// Which points go.
+/// Which points go: those named, or those of each VM that none of the rules keeps.
 #[derive(Debug, Clone, Args)]
-#[group(required = true, multiple = false)]
+#[group(required = true, multiple = true)]
 pub(crate) struct PruneWhich {
-    /// All but the newest so many of each VM.
+    /// Keep the newest so many of each VM.
     #[arg(long, value_name = "N")]
     pub(crate) keep: Option<NonZeroU32>,
-    /// These.
-    #[arg(long, value_name = "POINT", value_delimiter = ',')]
+    /// Keep those of today and of so many days before, and at least three.
+    #[arg(long, value_name = "N")]
+    pub(crate) keep_days: Option<NonZeroU32>,
+    /// Keep the first of each of so many weeks that have a point.
+    #[arg(long, value_name = "N")]
+    pub(crate) keep_weekly: Option<NonZeroU32>,
+    /// Keep the first of each of so many months that have a point.
+    #[arg(long, value_name = "N")]
+    pub(crate) keep_monthly: Option<NonZeroU32>,
+    /// Keep the first of each of so many years that have a point.
+    #[arg(long, value_name = "N")]
+    pub(crate) keep_yearly: Option<NonZeroU32>,
+    /// These go.
+    #[arg(
+        long,
+        value_name = "POINT",
+        value_delimiter = ',',
+        conflicts_with_all = ["keep", "keep_days", "keep_weekly", "keep_monthly", "keep_yearly"]
+    )]
     pub(crate) points: Vec<Name>,
 }
 
@@ -163,6 +192,30 @@ pub(crate) struct RepoAdoptArgs {
     pub(crate) take_ownership: bool,
     #[command(flatten)]
     pub(crate) unlock: UnlockArgs,
+}
+
+/// A point of a repository of a site that runs.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct HeldPoint {
+    /// The repository's name in the site.
+    pub(crate) repository: Name,
+    /// The point (`farshore get points`).
+    pub(crate) point: Name,
+    /// The data folder of the site.
+    #[arg(long, env = "FARSHORE_DATA")]
+    pub(crate) data: PathBuf,
+}
+
+#[derive(Debug, Clone, Args)]
+pub(crate) struct RepoHoldArgs {
+    #[command(flatten)]
+    pub(crate) held: HeldPoint,
+    /// Until when: 2026-12-31 (its beginning, UTC) or 2026-12-31T18:00:00+01:00; without it until it is released.
+    #[arg(long, value_name = "DATE", value_parser = parse_until)]
+    pub(crate) until: Option<Timestamp>,
+    /// Why, for the log.
+    #[arg(long)]
+    pub(crate) reason: String,
 }
 
 #[derive(Debug, Clone, Subcommand)]

@@ -4,6 +4,7 @@
 pub(crate) mod adopt;
 mod backup;
 mod changed;
+pub(crate) mod hold;
 pub(crate) mod keys;
 mod prune;
 mod restore;
@@ -31,6 +32,8 @@ pub(crate) fn run(verb: RepoVerb, output: Output, quiet: bool) -> Result<(), Fai
         RepoVerb::Restore(args) => restore::run(&args, output, quiet),
         RepoVerb::Prune(args) => prune::run(&args, output, quiet),
         RepoVerb::Adopt(args) => adopt::run(&args, output),
+        RepoVerb::Hold(args) => hold::hold(&args),
+        RepoVerb::Release { held } => hold::release(&held),
         RepoVerb::Key(verb) => keys::run(verb, output, quiet),
     }
 }
