@@ -39,6 +39,13 @@ except ImportError as error:
     sys.exit(f"{error}: install the packages blake3 cryptography argon2-cffi zstandard lz4 msgpack")
 
 
+def padded_len(length):
+    """Padme: as many leading bits as the exponent has bits are kept, the rest is rounded up."""
+    exponent = length.bit_length() - 1
+    mask = (1 << exponent - exponent.bit_length()) - 1
+    return length + mask & ~mask
+
+
 class Damage(Exception):
     def __init__(self, file, why):
         super().__init__(f"{file}: {why}")
@@ -203,6 +210,11 @@ class Repository:
 
     def unpack(self, file, stored, length):
         how, body = stored[:1], stored[1:]
+        if how and how[0] & 0x80:
+            end = 5 + int.from_bytes(stored[1:5], "little")
+            if len(stored) != padded_len(end) or any(stored[end:]):
+                raise Damage(file, "a record's padding is not what it should be")
+            how, body = bytes([how[0] & 0x7F]), stored[5:end]
         try:
             if how == b"\0":
                 content = body

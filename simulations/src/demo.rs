@@ -10,6 +10,7 @@ use farshore_core::{host, job, plan, replica, repository, session};
 use farshore_schemas::ids::{Address, Kind, PointId};
 use farshore_schemas::messages::host::{Driver, HostSpec};
 use farshore_schemas::messages::job::{JobSpec, Retry, Schedule, Work};
+use farshore_schemas::messages::keep::Keep;
 use farshore_schemas::messages::mover::{MoverSpec, Role};
 use farshore_schemas::messages::plan::{Action, PlanSpec, Step};
 use farshore_schemas::messages::replica::{PointChoice, Rest};
@@ -35,7 +36,12 @@ fn evacuate() -> Address {
 }
 
 fn job_spec(work: Work, keep: u32) -> JobSpec {
-    JobSpec { work, schedule: Schedule::Manual, retry: Retry { attempts: 2, wait: Millis::from_mins(1) }, keep }
+    JobSpec {
+        work,
+        schedule: Schedule::Manual,
+        retry: Retry { attempts: 2, wait: Millis::from_mins(1) },
+        keep: Keep::newest(keep),
+    }
 }
 
 /// What the operator applies.

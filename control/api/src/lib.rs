@@ -5,6 +5,7 @@ pub mod condition;
 pub mod folders;
 pub mod guard;
 pub mod json;
+mod keep_yaml;
 pub mod metrics;
 pub mod operator;
 mod progress;

@@ -24,6 +24,7 @@ pub fn may_send(message: &Message) -> bool {
                 | repository::Command::Remove
                 | repository::Command::Verify { .. }
                 | repository::Command::Hold { .. }
+                | repository::Command::Release { .. }
                 | repository::Command::BreakAccess { .. }
                 | repository::Command::Adopt { .. }
         ),

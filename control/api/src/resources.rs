@@ -2,6 +2,7 @@
 //! commands that define things; unknown fields, wrong types and duplicate names are refused with line and column. Used by the
 //! command line (to refuse early) and by the API (which trusts nobody).
 
+use crate::keep_yaml::KeepYaml;
 use crate::repository_yaml::RepositoryYaml;
 use crate::yaml_error;
 use farshore_schemas::ids::{EntityId, Kind, Name, SiteName, VmName};
@@ -160,13 +161,8 @@ struct JobYaml {
     schedule: Option<ScheduleYaml>,
     #[serde(default)]
     retry: Option<RetryYaml>,
-    /// The field's default: 7 points.
-    #[serde(default = "default_keep")]
-    keep: u32,
-}
-
-const fn default_keep() -> u32 {
-    7
+    #[serde(default)]
+    keep: KeepYaml,
 }
 
 #[derive(Deserialize)]
@@ -387,7 +383,7 @@ impl JobYaml {
             attempts: retry.attempts,
             wait: retry.wait.0,
         });
-        Ok(JobSpec { work, schedule, retry, keep: self.keep })
+        Ok(JobSpec { work, schedule, retry, keep: self.keep.0 })
     }
 }
 

@@ -8,8 +8,8 @@ mod vm;
 
 pub(crate) use log::LogVerb;
 pub(crate) use repo::{
-    KeyVerb, PruneWhich, RepoAdoptArgs, RepoAt, RepoBackupArgs, RepoInitArgs, RepoPruneArgs, RepoRestoreArgs, RepoVerb,
-    RepoVerifyArgs, UnlockArgs,
+    CompressionClass, HeldPoint, ImageFormat, KeyVerb, PruneWhich, RepoAdoptArgs, RepoAt, RepoBackupArgs, RepoHoldArgs,
+    RepoInitArgs, RepoMountArgs, RepoPruneArgs, RepoRestoreArgs, RepoVerb, RepoVerifyArgs, UnlockArgs,
 };
 
 pub(crate) use site::{RecoverArgs, SiteVerb};

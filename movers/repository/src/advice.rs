@@ -26,6 +26,10 @@ impl Error {
             ("NOT-A-DISK", "name an image file or a block device")
         } else if matches!(self, Error::Domain { .. }) {
             ("DOMAIN", "name a copy of its folder, or a repository that was made with --domain-from it")
+        } else if matches!(self, Error::NotADevice { .. }) {
+            ("NOT-A-DEVICE", "name a block device, or restore to a file with --to")
+        } else if matches!(self, Error::SmallDevice { .. }) {
+            ("SMALL-DEVICE", "name a device at least as large as the disk")
         } else {
             return (Store::Repository, "DISK", "look at the disk and its rights, then try again", true);
         };
@@ -65,6 +69,18 @@ impl Error {
         } else {
             let advice = "the owner's log is older than the folder: recover the newest log, or adopt the folder";
             ("POSITION", advice, false)
+        };
+        (Store::Repository, code, advice, transient)
+    }
+
+    /// Of what is stored.
+    fn record_parts(&self) -> (Store, &'static str, &'static str, bool) {
+        let (code, advice, transient) = if matches!(self, Error::BadRecord { .. }) {
+            ("BAD-CHUNK", "send it again; if it stays, check the memory of the source mover", true)
+        } else if matches!(self, Error::NoChunk { .. }) {
+            ("NO-CHUNK", "verify the point; the next backup stores the chunk again", false)
+        } else {
+            ("INCOMPLETE", "run the backup again: it sends what is missing", true)
         };
         (Store::Repository, code, advice, transient)
     }
@@ -122,18 +138,12 @@ impl Error {
             | Error::Already { .. }
             | Error::NotADisk { .. }
             | Error::Domain { .. }
+            | Error::NotADevice { .. }
+            | Error::SmallDevice { .. }
             | Error::Disk { .. } => self.opening_parts(),
             Error::Position { .. } | Error::NoMark { .. } | Error::Held { .. } => self.prune_parts(),
             Error::Foreign { store, .. } => (*store, "FOREIGN", "use an empty folder", false),
-            Error::BadRecord { .. } => {
-                (Repository, "BAD-CHUNK", "send it again; if it stays, check the memory of the source mover", true)
-            }
-            Error::NoChunk { .. } => {
-                (Repository, "NO-CHUNK", "verify the point; the next backup stores the chunk again", false)
-            }
-            Error::Incomplete { .. } => {
-                (Repository, "INCOMPLETE", "run the backup again: it sends what is missing", true)
-            }
+            Error::BadRecord { .. } | Error::NoChunk { .. } | Error::Incomplete { .. } => self.record_parts(),
             Error::PointDiffers { store, .. } => (*store, "POINT-DIFFERS", "give the new point another name", false),
             Error::NoPoint { store, .. } => (*store, "NO-POINT", "choose a point that is listed", false),
             Error::NoDisk { .. } => (Repository, "NO-DISK", "choose a disk that the point lists", false),

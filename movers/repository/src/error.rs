@@ -154,6 +154,22 @@ pub enum Error {
         /// What it is, with its article.
         what: &'static str,
     },
+    /// What should be written to as a device is something else.
+    #[error("{} is not a block device", path.display())]
+    NotADevice {
+        /// Which.
+        path: PathBuf,
+    },
+    /// The disk does not fit on it.
+    #[error("the device {} has {found} bytes, and the disk has {size}", path.display())]
+    SmallDevice {
+        /// Which.
+        path: PathBuf,
+        /// Bytes of the disk.
+        size: u64,
+        /// Bytes of the device.
+        found: u64,
+    },
     /// There is no repository.
     #[error("{} is not a repository", path.display())]
     NotHere {

@@ -20,9 +20,10 @@ pub use error::{Error, Store};
 pub use io::{Faults, Op};
 pub use replica::{BlockContent, DiskWriter, FinishedDisk, ReplicaStore};
 pub use repository::{
-    BackedUp, BackupOptions, Changes, Create, Damage, HurtPoint, KeptLog, LogGap, LogKeeper, Marks, Monotonic, Owner,
-    OwnerFile, ProvenPoint, Pruned, RawSource, Repaired, Repository, Restored, Sample, SentRecord, SharedDomain,
-    Shipped, SiteLog, Source, Spares, Stages, Unlock, Verified, WriteSession, within,
+    BackedUp, BackupOptions, Changes, Create, Damage, DeviceTarget, DiskView, HurtPoint, KeptLog, LogGap, LogKeeper,
+    Marks, Monotonic, Owner, OwnerFile, ProvenPoint, Pruned, RawSource, RawTarget, Repaired, Repository, Restored,
+    Sample, SentRecord, SharedDomain, Shipped, SiteLog, Source, Spares, Stages, Target, Unlock, Verified, WriteSession,
+    within,
 };
 
 /// What either store answers.

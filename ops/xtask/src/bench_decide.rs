@@ -13,6 +13,7 @@ use farshore_schemas::envelope::{Channel, Envelope, Sender, Wire};
 use farshore_schemas::ids::{Address, Digest, EntityId, Kind, Lineage, MessageId, Name, Seq, SiteName};
 use farshore_schemas::messages::agent::Endpoint;
 use farshore_schemas::messages::broker::{self, Priority};
+use farshore_schemas::messages::keep::Keep;
 use farshore_schemas::messages::mover::{self, MoverSpec, Role};
 use farshore_schemas::messages::site::{self, SiteSpec};
 use farshore_schemas::messages::{Message, job};
@@ -178,7 +179,7 @@ async fn prepare(handle: &ControlHandle, plan: &Plan) -> Result<(), BenchError> 
         work: job::Work::Backup { host: token("h1"), vms: Vec::new(), repository: token("r1") },
         schedule: job::Schedule::Manual,
         retry: job::Retry { attempts: 3, wait: Millis::from_mins(10) },
-        keep: 7,
+        keep: Keep::newest(7),
     };
     for caller in 0..plan.callers {
         let define = Message::Job(job::Command::Define(spec.clone()));

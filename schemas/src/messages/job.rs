@@ -1,6 +1,7 @@
 //! A job: what is protected, when, how often retried, how many points are kept. It starts sessions and learns their ends.
 
 use super::SessionResult;
+use super::keep::Keep;
 use crate::ids::{Name, PointId, SiteName, VmName, VmRef};
 use crate::units::{Millis, Timestamp};
 use serde::{Deserialize, Serialize};
@@ -86,8 +87,8 @@ pub struct JobSpec {
     pub schedule: Schedule,
     /// Retry.
     pub retry: Retry,
-    /// Points to keep per VM; the field's default is 7.
-    pub keep: u32,
+    /// Which points stay of each VM; the field's default is the newest 7. A replication counts points and nothing else.
+    pub keep: Keep,
 }
 
 /// What a job accepts.

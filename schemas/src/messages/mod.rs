@@ -5,6 +5,7 @@ pub mod agent;
 pub mod broker;
 pub mod host;
 pub mod job;
+pub mod keep;
 pub mod mover;
 pub mod plan;
 pub mod replica;

@@ -1,12 +1,15 @@
 //! The repository actor: restore points, retention, holds, prune by log position. A point exists once its agent has
 //! confirmed that every chunk and the manifest are durable (P6).
 
+mod hold;
 mod work;
 
+pub use hold::Hold;
 pub use work::{Wanted, Work};
 
 use super::Override;
 use super::agent::{DiskPoint, Endpoint, Failure, FolderOwner, MissingFrames, Order, Outcome};
+use super::keep::Keep;
 use crate::ids::{Address, Digest, Lineage, Name, PointId, Seq, TaskId, VmRef};
 use crate::units::{ByteCount, Millis, Timestamp};
 use serde::{Deserialize, Serialize};
@@ -94,8 +97,8 @@ pub enum Command {
         job: Name,
         /// When the VM was frozen.
         taken: Timestamp,
-        /// Points of this VM and job to keep; older ones are dropped after this one is usable.
-        keep: u32,
+        /// Which points of this VM and job stay; others are dropped after this one is usable.
+        keep: Keep,
         /// The disks, as the source mover reported them.
         disks: Vec<DiskPoint>,
     },
@@ -104,12 +107,19 @@ pub enum Command {
         /// The point.
         point: PointId,
     },
-    /// From the operator: hold a point against retention, or let it go.
+    /// From the operator: hold a point against retention. One that is held already is held anew.
     Hold {
         /// The point.
         point: PointId,
-        /// Hold or let go.
-        hold: bool,
+        /// Until when; none until it is released.
+        until: Option<Timestamp>,
+        /// Why.
+        reason: String,
+    },
+    /// From the operator: let a point go.
+    Release {
+        /// The point.
+        point: PointId,
     },
     /// From the agent.
     TaskEnded {
@@ -230,6 +240,16 @@ pub enum Event {
     PointAdded {
         /// The point.
         point: RestorePoint,
+        /// Which points of its VM and job stay from now on.
+        keep: Keep,
+    },
+    /// Retention looked at the calendar. `counts` is the time that it counts with: a clock that has jumped ahead is not
+    /// believed at once.
+    CalendarRead {
+        /// By the clock.
+        at: Timestamp,
+        /// What it counts with.
+        counts: Timestamp,
     },
     /// Retention forgot a point: it can no longer be opened, and is pruned.
     PointForgotten {
@@ -347,13 +367,20 @@ pub enum Event {
         /// Not before.
         again: Timestamp,
     },
-    /// An operator holds a point against retention, or let it go.
+    /// An operator holds a point against retention.
     HoldSet {
         /// Which.
         point: PointId,
-        /// Held or let go.
-        hold: bool,
+        /// Who, why, and until when.
+        hold: Hold,
+    },
+    /// An operator let a point go.
+    HoldReleased {
+        /// Which.
+        point: PointId,
         /// Who.
         by: String,
+        /// When.
+        at: Timestamp,
     },
 }

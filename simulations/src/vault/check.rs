@@ -60,11 +60,29 @@ impl Vault {
     }
 
     /// After a decision: what the owner of the folder announces is there.
-    pub(super) fn decided(&mut self, control: usize, _before: &State, events: &[Event]) {
+    pub(super) fn decided(&mut self, control: usize, before: &State, events: &[Event]) {
         let ended = |event: &&Event| matches!(event, Event::PointsPruned { .. });
         self.sweeps += events.iter().filter(ended).count() as u64;
+        for event in events {
+            if let Event::PointForgotten { point } = event {
+                self.retention_leaves_enough(control, before, point);
+            }
+        }
         if self.folders_control() == Some(control) {
             self.announced_is_there(control);
+        }
+    }
+
+    /// Whatever the clock says, a newer point of the VM stays, and by days three of them.
+    fn retention_leaves_enough(&mut self, control: usize, before: &State, forgotten: &PointId) {
+        let (State::Defined(before), State::Defined(after)) = (before, &self.controls[control].state) else { return };
+        let Some(gone) = before.points.get(forgotten) else { return };
+        let (vm, job) = (&gone.facts.vm, &gone.facts.job);
+        let ours = after.points.values().filter(|point| point.facts.vm == *vm && point.facts.job == *job);
+        let newer = ours.filter(|point| point.made > gone.made).count();
+        let by_days = after.rules.get(&(vm.clone(), job.clone())).is_some_and(|keep| keep.days.is_some());
+        if newer < if by_days { 3 } else { 1 } {
+            self.checks.violate("retention", format!("{forgotten} is forgotten, and {newer} newer points stay"));
         }
     }
 

@@ -171,6 +171,7 @@ impl Vault {
             | Command::OwnedBefore { .. }
             | Command::Adopt { .. }
             | Command::Hold { .. }
+            | Command::Release { .. }
             | Command::TaskEnded { .. }
             | Command::BreakAccess { .. } => {}
         }

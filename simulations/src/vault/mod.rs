@@ -27,6 +27,7 @@ use check::Truth;
 use control::Control;
 use farshore_schemas::ids::{Address, Digest, Lineage, TaskId};
 use farshore_schemas::messages::agent::{Command as ToAgent, Outcome};
+use farshore_schemas::messages::keep::Keep;
 use farshore_schemas::messages::repository::Command;
 use farshore_schemas::messages::session;
 use reader::Reader;
@@ -109,7 +110,7 @@ pub(crate) struct Vault {
     mail: BTreeMap<Channel, VecDeque<Mail>>,
     /// Which control plane the folder's owner speaks for now.
     owner: usize,
-    keep: u32,
+    keep: Keep,
     healed: bool,
     steps: u64,
     decisions: u64,
@@ -144,7 +145,7 @@ const KINDS: [Fault; 11] = [
 /// Plays the story of a seed to its end.
 pub(crate) fn play(seed: u64, mut choices: Choices, (bug, words): (Chosen, bool)) -> Ended {
     let faults = Faults::draw_of(&KINDS, &mut choices);
-    let keep = u32::try_from(choices.between(Draw::Knob, 1, 2)).expect("few");
+    let keep = keep(choices.between(Draw::Knob, 1, 4));
     let mut world = World::default();
     world.repositories.insert(layout::vault(), RepositoryWorld::default());
     let mut vault = Vault {
@@ -175,6 +176,17 @@ pub(crate) fn play(seed: u64, mut choices: Choices, (bug, words): (Chosen, bool)
     }
     vault.look_back();
     vault.ended()
+}
+
+/// What retention keeps: little, so that prunes meet sessions, by count or by dates.
+fn keep(which: u64) -> Keep {
+    let zone = "Europe/Vienna".to_owned();
+    match which {
+        1 => Keep::newest(1),
+        2 => Keep::newest(2),
+        3 => Keep { days: Some(1), weekly: Some(1), zone, ..Keep::newest(1) },
+        _ => Keep { points: None, weekly: Some(1), monthly: Some(2), zone, ..Keep::newest(1) },
+    }
 }
 
 impl Vault {

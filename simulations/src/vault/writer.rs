@@ -184,7 +184,7 @@ impl Vault {
             vm: layout::production(n),
             job: layout::name("nightly"),
             taken: Timestamp(self.now()),
-            keep: self.keep,
+            keep: self.keep.clone(),
             disks: writer.disks.iter().enumerate().map(proof).collect(),
         };
         self.writers[n].phase = Phase::Committing;

@@ -184,9 +184,7 @@ fn validate(job: &Name, spec: &JobSpec) -> Result<(), Rejection> {
         return Err(Rejection::NameTooLong { job: job.clone(), len, most: LONGEST_NAME });
     }
     let bad = |field, found: String, rule| Err(Rejection::BadSpec { job: job.clone(), field, found, rule });
-    if spec.keep == 0 {
-        return bad("keep", "0".to_owned(), "at least 1");
-    }
+    validate_keep(spec).or_else(|(field, found, rule)| bad(field, found, rule))?;
     let zone = match &spec.schedule {
         Schedule::Manual => return Ok(()),
         Schedule::Periodic { every, zone } => {
@@ -209,6 +207,37 @@ fn validate(job: &Name, spec: &JobSpec) -> Result<(), Rejection> {
         Work::Restore { .. } => bad("schedule", "a repeated one".to_owned(), "manual for a restore"),
         Work::Backup { .. } | Work::Replication { .. } => Ok(()),
     }
+}
+
+/// The longest that a rule of dates reaches back, in days, weeks, months or years.
+const FARTHEST: u32 = 9_999;
+
+/// The field, what was found in it, and what it must be.
+fn validate_keep(spec: &JobSpec) -> Result<(), (&'static str, String, &'static str)> {
+    let keep = &spec.keep;
+    let replicates = match &spec.work {
+        Work::Replication { .. } => true,
+        Work::Backup { .. } | Work::Restore { .. } => false,
+    };
+    if keep.rules().iter().all(|(_, count)| count.is_none()) {
+        return Err(("keep", "empty".to_owned(), "one of points, days, weekly, monthly and yearly at least"));
+    }
+    for (rule, count) in keep.rules() {
+        let Some(count) = count else { continue };
+        if count == 0 {
+            return Err((rule, "0".to_owned(), "at least 1; leave it out if it shall keep nothing"));
+        }
+        if rule != "keep.points" && count > FARTHEST {
+            return Err((rule, count.to_string(), "at most 9999"));
+        }
+        if rule != "keep.points" && replicates {
+            return Err((rule, count.to_string(), "left out of a replication, which keeps points only"));
+        }
+    }
+    if schedule::zone(&keep.zone).is_none() {
+        return Err(("keep.zone", keep.zone.clone(), "an IANA time zone such as Europe/Berlin"));
+    }
+    Ok(())
 }
 
 /// Starts the one run that is owed, if one is: not while another runs, not while disabled.

@@ -5,7 +5,7 @@
 mod decide;
 mod evolve;
 mod rejection;
-mod schedule;
+pub(crate) mod schedule;
 #[cfg(test)]
 mod tests;
 

@@ -3,6 +3,7 @@ use super::*;
 use crate::decider::step;
 use crate::testing::{Given, address, given, name, vm, vm_ref};
 use farshore_schemas::messages::job::{Retry, Schedule, SlotId, Trigger, Work};
+use farshore_schemas::messages::keep::Keep;
 use farshore_schemas::messages::{Refusal, Refused, session};
 use farshore_schemas::units::Millis;
 use proptest::prelude::*;
@@ -18,7 +19,7 @@ fn backup(schedule: Schedule) -> JobSpec {
         work: Work::Backup { host: name("esx"), vms: vec![vm("web")], repository: name("repo") },
         schedule,
         retry: Retry { attempts: 3, wait: Millis::from_mins(10) },
-        keep: 7,
+        keep: Keep::newest(7),
     }
 }
 
@@ -219,7 +220,7 @@ fn definitions_are_checked() {
     refuse(backup(daily(0, "Europe/Atlantis")), "FS-JOB-BAD-SPEC");
     refuse(backup(every(0, "UTC")), "FS-JOB-BAD-SPEC");
     refuse(backup(every(24 * 60 + 1, "UTC")), "FS-JOB-BAD-SPEC");
-    refuse(JobSpec { keep: 0, ..backup(Schedule::Manual) }, "FS-JOB-BAD-SPEC");
+    refuse(JobSpec { keep: Keep::newest(0), ..backup(Schedule::Manual) }, "FS-JOB-BAD-SPEC");
     refuse(JobSpec { schedule: daily(0, "UTC"), ..restore() }, "FS-JOB-BAD-SPEC");
     let (fits, long) = ("a".repeat(40), "a".repeat(41));
     let define = || Command::Define(backup(Schedule::Manual));

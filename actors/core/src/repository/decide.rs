@@ -1,6 +1,6 @@
 //! Definition, the agent's coming, wakes, and the way to what accesses and points do.
 
-use super::{AccessStatus, Defined, Rejection, State, access, log, points, prune};
+use super::{AccessStatus, Defined, Rejection, State, access, holds, log, points, prune, retention};
 use crate::decider::{Context, Decision, Input, Send};
 use crate::orders::{Draft, Open};
 use crate::refusal::{as_failure, failure_of};
@@ -53,13 +53,16 @@ fn command_to(state: &State, command: &Command, context: &Context) -> Result<Dec
                 vm: vm.clone(),
                 job: job.clone(),
                 taken: *taken,
-                keep: *keep,
+                keep: keep.clone(),
                 disks: disks.clone(),
             };
             points::commit(defined(state, context)?, wanted, context)
         }
         Command::Verify { point } => points::verify(defined(state, context)?, point, context),
-        Command::Hold { point, hold } => points::hold(defined(state, context)?, point, *hold, context),
+        Command::Hold { point, until, reason } => {
+            holds::hold(defined(state, context)?, point, (*until, reason), context)
+        }
+        Command::Release { point } => holds::release(defined(state, context)?, point, context),
         Command::TaskEnded { task, outcome } => task_ended(defined(state, context)?, task, outcome, context),
         Command::LogServed { source } => log::served(defined(state, context)?, source, context),
         Command::OwnedBefore { lineage } => log::owned_before(defined(state, context)?, *lineage, context),
@@ -222,7 +225,7 @@ fn wake(repository: &Defined, context: &Context) -> Result<Decision<Event>, Reje
             access::order_close(holder, access, &mut draft, context);
         }
     }
-    prune::wake(repository, &mut draft, context);
+    retention::wake(repository, &mut draft, context);
     log::wake(repository, &mut draft, context);
     let decision = draft.done();
     if decision.is_empty() { Err(Rejection::NotDue) } else { Ok(decision) }

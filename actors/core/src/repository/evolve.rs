@@ -1,7 +1,7 @@
-use super::{Access, AccessStatus, Defined, LogCopy, Marked, Point, State, Trash, Verified};
+use super::{Access, AccessStatus, Calendar, Defined, LogCopy, Marked, Point, State, Trash, Verified};
 use crate::orders::{Link, Open, Orders};
-use farshore_schemas::ids::{Address, TaskId};
-use farshore_schemas::messages::repository::{Event, RepositorySpec, Work};
+use farshore_schemas::ids::{Address, PointId, TaskId};
+use farshore_schemas::messages::repository::{Event, Hold, RepositorySpec, RestorePoint, Work};
 use farshore_schemas::units::{Millis, Timestamp};
 use std::collections::BTreeMap;
 
@@ -24,6 +24,7 @@ pub(super) fn evolve(state: &mut State, event: &Event) {
         | Event::CloseFailed { .. }
         | Event::AccessClosed { .. }
         | Event::PointAdded { .. }
+        | Event::CalendarRead { .. }
         | Event::PointRefused { .. }
         | Event::PointForgotten { .. }
         | Event::PointsMarked { .. }
@@ -40,6 +41,7 @@ pub(super) fn evolve(state: &mut State, event: &Event) {
         | Event::LogOwed { .. }
         | Event::LogKept { .. }
         | Event::LogNotKept { .. }
+        | Event::HoldReleased { .. }
         | Event::HoldSet { .. } => match state {
             State::Undefined { .. } => {}
             State::Defined(repository) => fold_defined(repository, event),
@@ -55,6 +57,9 @@ fn define(state: &mut State, spec: &RepositorySpec) {
                 link: Link::default(),
                 orders: Orders::from_ordinal(*next_order),
                 points: BTreeMap::new(),
+                made: 0,
+                rules: BTreeMap::new(),
+                calendar: None,
                 forgotten: BTreeMap::new(),
                 accesses: BTreeMap::new(),
                 marked: None,
@@ -106,6 +111,7 @@ fn fold_defined(repository: &mut Defined, event: &Event) {
             }
         }
         Event::PointAdded { .. }
+        | Event::CalendarRead { .. }
         | Event::PointRefused { .. }
         | Event::PointForgotten { .. }
         | Event::PointsMarked { .. }
@@ -116,6 +122,7 @@ fn fold_defined(repository: &mut Defined, event: &Event) {
         | Event::PruneDelayed { .. }
         | Event::PointsLost { .. }
         | Event::PointVerified { .. }
+        | Event::HoldReleased { .. }
         | Event::HoldSet { .. } => fold_points(repository, event),
         Event::LogServed { .. }
         | Event::OwnedBefore { .. }
@@ -197,6 +204,7 @@ fn fold_access(accesses: &mut BTreeMap<Address, Access>, event: &Event) {
         | Event::Ordered { .. }
         | Event::OrderEnded { .. }
         | Event::PointAdded { .. }
+        | Event::CalendarRead { .. }
         | Event::PointRefused { .. }
         | Event::PointForgotten { .. }
         | Event::PointsMarked { .. }
@@ -213,6 +221,7 @@ fn fold_access(accesses: &mut BTreeMap<Address, Access>, event: &Event) {
         | Event::LogOwed { .. }
         | Event::LogKept { .. }
         | Event::LogNotKept { .. }
+        | Event::HoldReleased { .. }
         | Event::HoldSet { .. } => {}
     }
 }
@@ -234,9 +243,13 @@ fn nobody_waits_for(repository: &mut Defined, holder: &Address) {
 
 fn fold_points(repository: &mut Defined, event: &Event) {
     match event {
-        Event::PointAdded { point } => {
-            let added = Point { facts: point.clone(), held: false, verified: None };
+        Event::PointAdded { point, keep } => {
+            let added = made(repository, point);
             repository.points.insert(point.point.clone(), added);
+            repository.rules.insert((point.vm.clone(), point.job.clone()), keep.clone());
+        }
+        Event::CalendarRead { at, counts } => {
+            repository.calendar = Some(Calendar::after(repository.calendar, (*at, *counts)));
         }
         Event::PointForgotten { point } => {
             if let Some(forgotten) = repository.points.remove(point) {
@@ -244,7 +257,7 @@ fn fold_points(repository: &mut Defined, event: &Event) {
             }
         }
         Event::PointRefused { point } => {
-            let refused = Point { facts: point.clone(), held: false, verified: None };
+            let refused = made(repository, point);
             repository.forgotten.insert(point.point.clone(), refused);
         }
         Event::PointsMarked { points, mark } => {
@@ -268,11 +281,8 @@ fn fold_points(repository: &mut Defined, event: &Event) {
                 checked.verified = Some(Verified { at, chunks, damage, damaged });
             }
         }
-        Event::HoldSet { point, hold, by: _ } => {
-            if let Some(point) = repository.points.get_mut(point) {
-                point.held = *hold;
-            }
-        }
+        Event::HoldSet { point, hold } => set_hold(repository, point, Some(hold)),
+        Event::HoldReleased { point, by: _, at: _ } => set_hold(repository, point, None),
         // Reported, and left as it is: what the folder really holds is for an operator to find out.
         Event::PointsLost { points: _ } => {}
         Event::Defined { .. }
@@ -295,6 +305,19 @@ fn fold_points(repository: &mut Defined, event: &Event) {
         | Event::LogNotKept { .. }
         | Event::AccessClosed { .. } => {}
     }
+}
+
+fn set_hold(repository: &mut Defined, point: &PointId, hold: Option<&Hold>) {
+    if let Some(point) = repository.points.get_mut(point) {
+        point.held = hold.cloned();
+    }
+}
+
+/// A point that has come to be, after all others.
+fn made(repository: &mut Defined, facts: &RestorePoint) -> Point {
+    let made = repository.made;
+    repository.made = made.saturating_add(1);
+    Point { facts: facts.clone(), made, held: None, verified: None }
 }
 
 /// A sweep has ended: its prune is over, and what it moved is held by time and by all that stands now.

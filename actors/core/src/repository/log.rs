@@ -109,6 +109,7 @@ impl LogCopy {
             | Event::CloseFailed { .. }
             | Event::AccessClosed { .. }
             | Event::PointAdded { .. }
+            | Event::CalendarRead { .. }
             | Event::PointRefused { .. }
             | Event::PointForgotten { .. }
             | Event::PointsMarked { .. }
@@ -119,6 +120,7 @@ impl LogCopy {
             | Event::PruneDelayed { .. }
             | Event::PointsLost { .. }
             | Event::PointVerified { .. }
+            | Event::HoldReleased { .. }
             | Event::HoldSet { .. } => {}
         }
     }

@@ -9,6 +9,12 @@
 mod access;
 mod decide;
 mod evolve;
+mod holds;
+#[cfg(test)]
+mod holds_tests;
+pub mod keep;
+#[cfg(test)]
+mod keep_tests;
 mod log;
 #[cfg(test)]
 mod log_tests;
@@ -21,17 +27,22 @@ mod prune_tests;
 #[cfg(test)]
 mod random_tests;
 mod rejection;
+mod retention;
+#[cfg(test)]
+mod retention_tests;
 #[cfg(test)]
 mod tests;
 
 pub use log::{LogCopy, LogKept, LogNotKept};
 pub use rejection::Rejection;
+pub use retention::Calendar;
 
 use crate::decider::{Context, Decider, Decision, Input};
 use crate::orders::{Link, Orders};
-use farshore_schemas::ids::{Address, Digest, Kind, PointId, TaskId, VmRef};
+use farshore_schemas::ids::{Address, Digest, Kind, Name, PointId, TaskId, VmRef};
 use farshore_schemas::messages::Message;
-use farshore_schemas::messages::repository::{Command, Event, Purpose, RepositorySpec, RestorePoint, Work};
+use farshore_schemas::messages::keep::Keep;
+use farshore_schemas::messages::repository::{Command, Event, Hold, Purpose, RepositorySpec, RestorePoint, Work};
 use farshore_schemas::units::{Millis, Timestamp};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
@@ -68,6 +79,13 @@ pub struct Defined {
     pub orders: Orders<Work>,
     /// Usable points.
     pub points: BTreeMap<PointId, Point>,
+    /// How many points were ever made here.
+    pub made: u64,
+    /// Which points of each VM and job stay, as its last point said.
+    #[serde(with = "crate::pairs")]
+    pub rules: BTreeMap<(VmRef, Name), Keep>,
+    /// The time by which points are old; none until a rule of dates asked for it.
+    pub calendar: Option<Calendar>,
     /// Points that retention forgot, or that were refused once they were durable, and that the agent has not dropped yet.
     pub forgotten: BTreeMap<PointId, Point>,
     /// Who holds what is there; at most one access per holder.
@@ -114,8 +132,10 @@ pub struct Trash {
 pub struct Point {
     /// What it is.
     pub facts: RestorePoint,
-    /// Whether an operator holds it against retention.
-    pub held: bool,
+    /// How many points were made here before it: their order, which no clock changes.
+    pub made: u64,
+    /// Who holds it against retention, if somebody does or did until a date that has come.
+    pub held: Option<Hold>,
     /// When it was last read through, and what was found.
     pub verified: Option<Verified>,
 }
@@ -246,6 +266,12 @@ impl Decider for Repository {
         });
         let mark = repository.prune_again.filter(|_| repository.marks_later());
         let empty = repository.next_emptying().map(|(_, trash)| trash.due);
-        closes.chain(repository.link.again).chain(mark).chain(empty).chain(repository.log.again()).min()
+        closes
+            .chain(repository.link.again)
+            .chain(mark)
+            .chain(empty)
+            .chain(repository.next_look())
+            .chain(repository.log.again())
+            .min()
     }
 }

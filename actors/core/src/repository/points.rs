@@ -1,8 +1,8 @@
-//! Points: how one comes to be, how retention forgets it, and when it is dropped.
+//! Points: how one comes to be, how and how it is checked.
 
 use super::decide::{RepositoryDraft, draft, failed, me};
 use super::prune::Ending;
-use super::{AccessStatus, Defined, Point, Rejection, log, prune};
+use super::{AccessStatus, Defined, Point, Rejection, log, prune, retention};
 use crate::decider::{Context, Decision};
 use crate::refusal::unexpected_outcome;
 use farshore_schemas::ids::{Address, Digest, DiskName, PointId};
@@ -10,7 +10,7 @@ use farshore_schemas::messages::agent::{DiskPoint, Failure, Outcome, TaskSpec};
 use farshore_schemas::messages::repository::{Event, Purpose, RestorePoint, Wanted, Work};
 use farshore_schemas::messages::{Message, session};
 use farshore_schemas::units::ByteCount;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 /// A point that can be used.
 pub(super) fn usable<'a>(repository: &'a Defined, point: &PointId) -> Result<&'a Point, Rejection> {
@@ -149,8 +149,9 @@ pub(super) fn committed(
         }
         Made::Point(stored) => {
             let point = described(stored);
-            let forgotten = beyond(repository, &point, wanted.keep);
-            draft.event(Event::PointAdded { point });
+            retention::set_back(repository, draft, context);
+            let forgotten = retention::beyond(repository, (&point, &wanted.keep), context.now);
+            draft.event(Event::PointAdded { point, keep: wanted.keep.clone() });
             forgotten.iter().for_each(|point| draft.event(Event::PointForgotten { point: point.clone() }));
             let told = session::Command::PointCommitted { point: wanted.point.clone(), stored };
             draft.send(session.clone(), Message::Session(told));
@@ -161,27 +162,7 @@ pub(super) fn committed(
     prune::go_on(repository, (Ending { order: Some(ordinal), holder: None }, &gone), draft, context);
 }
 
-/// What retention forgets once `added` is there: points of the same VM and job that are not among the newest `keep` (at
-/// least one), not held by an operator, and neither read by an open access nor being checked.
-fn beyond(repository: &Defined, added: &RestorePoint, keep: u32) -> Vec<PointId> {
-    let key = |facts: &RestorePoint| (facts.taken, facts.usable, facts.point.clone());
-    let same = |facts: &&RestorePoint| facts.vm == added.vm && facts.job == added.job;
-    let mut chain: Vec<&RestorePoint> =
-        repository.points.values().map(|point| &point.facts).filter(same).chain([added]).collect();
-    chain.sort_by_key(|facts| std::cmp::Reverse(key(facts)));
-    let needed: BTreeSet<&PointId> = repository
-        .accesses
-        .values()
-        .filter_map(|access| access.point.as_ref())
-        .chain(repository.points.iter().filter(|(_, point)| point.held).map(|(id, _)| id))
-        .chain([&added.point])
-        .collect();
-    let keep = usize::try_from(keep.max(1)).unwrap_or(usize::MAX);
-    let old = chain.into_iter().skip(keep).map(|facts| &facts.point);
-    old.filter(|point| !needed.contains(point) && !verifying(repository, point)).cloned().collect()
-}
-
-fn verifying(repository: &Defined, point: &PointId) -> bool {
+pub(super) fn verifying(repository: &Defined, point: &PointId) -> bool {
     under_way(repository, |work| matches!(work, Work::Verify { point: checked } if checked == point))
 }
 
@@ -211,16 +192,4 @@ pub(super) fn verified(
     let (point, at, chunks, damaged) = (point.clone(), context.now, *chunks, *damaged);
     draft.event(Event::PointVerified { point, at, chunks, damage, damaged });
     None
-}
-
-pub(super) fn hold(
-    repository: &Defined,
-    point: &PointId,
-    hold: bool,
-    context: &Context,
-) -> Result<Decision<Event>, Rejection> {
-    if usable(repository, point)?.held == hold {
-        return Err(Rejection::HoldUnchanged { point: point.clone(), held: hold });
-    }
-    Ok(Decision::event(Event::HoldSet { point: point.clone(), hold, by: context.principal.clone() }))
 }

@@ -3,9 +3,25 @@
 use super::tests::*;
 use crate::testing::*;
 use farshore_schemas::messages::agent::Outcome;
+use farshore_schemas::messages::keep::Keep;
 use farshore_schemas::messages::repository::{Command, Purpose};
 use farshore_schemas::messages::{Message, session};
 use farshore_schemas::units::{ByteCount, Timestamp};
+
+pub(super) fn commit(id: &str, taken: i64, keep: u32) -> Command {
+    commit_by(id, taken, Keep::newest(keep))
+}
+
+pub(super) fn commit_by(id: &str, taken: i64, keep: Keep) -> Command {
+    Command::CommitPoint {
+        point: point(id),
+        vm: vm_ref("hq/h1/web"),
+        job: name("nightly"),
+        taken: Timestamp(taken),
+        keep,
+        disks: disks(3),
+    }
+}
 
 #[test]
 fn a_point_is_added_only_when_the_agent_has_it_durable_with_the_sessions_checksums() {
@@ -50,13 +66,13 @@ fn committing_the_same_again_is_answered_and_something_else_under_that_name_reje
 }
 
 #[test]
-fn retention_keeps_the_newest_by_the_time_they_were_taken() {
+fn retention_keeps_the_newest_whatever_the_clock_said_when_they_were_taken() {
     let given = writing(served(), S1);
     let given = ["p1", "p3", "p2", "p4"].into_iter().fold(given, |given, id| {
         let taken = id[1..].parse().unwrap();
         made(given, S1, (id, taken, 2))
     });
-    assert_eq!(points(&given), ["p3", "p4"]);
+    assert_eq!(points(&given), ["p2", "p4"]);
     // One point always stays.
     assert_eq!(points(&made(given, S1, ("p5", 5, 0))), ["p5"]);
 }
@@ -74,7 +90,7 @@ fn retention_counts_each_vm_and_job_for_itself() {
 #[test]
 fn held_points_and_points_that_are_read_or_checked_stay() {
     let given = closed(made(writing(served(), S1), S1, ("p1", 1, 7)), S1);
-    let held = given.clone().from(OPS).when(Command::Hold { point: point("p1"), hold: true }).accepted();
+    let held = given.clone().from(OPS).when(hold("p1")).accepted();
     let read = given.clone().from(S2).when(open(Purpose::Read, Some("p1"))).accepted();
     let checked = given.from(OPS).when(Command::Verify { point: point("p1") }).accepted();
     for given in [held, read, checked] {

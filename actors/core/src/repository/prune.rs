@@ -107,13 +107,16 @@ fn step_of((points, mark): (&[PointId], u64), step: PruneStep, context: &Context
     TaskSpec::PrunePoints { repository, points, mark, position, step }
 }
 
-/// Empties the trash whose time has come, or begins anew the prune that had failed.
-pub(super) fn wake(repository: &Defined, draft: &mut RepositoryDraft<'_>, context: &Context) {
+/// Marks what is forgotten in this decision (`gone`) or when a prune that had failed may begin anew, or empties the trash whose
+/// time has come.
+pub(super) fn wake(repository: &Defined, gone: &[PointId], draft: &mut RepositoryDraft<'_>, context: &Context) {
     if repository.stepping(None) {
         return;
     }
-    if repository.marks_later() && repository.prune_again.is_some_and(|again| again <= context.now) {
-        order_mark(repository, &[], draft, context);
+    let something = !repository.forgotten.is_empty() || !gone.is_empty();
+    let waits = repository.marked.is_some() || repository.prune_again.is_some_and(|again| again > context.now);
+    if something && !waits {
+        order_mark(repository, gone, draft, context);
     } else if let Some((mark, trash)) = repository.next_emptying()
         && trash.due <= context.now
     {

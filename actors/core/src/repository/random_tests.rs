@@ -1,12 +1,13 @@
 //! Random histories: P6 holds at every step.
 
 use super::tests::*;
-use super::{Access, AccessStatus, Defined, Marked, Repository, State};
+use super::{Access, AccessStatus, Defined, Marked, Point, Repository, State};
 use crate::testing::*;
 use farshore_schemas::ids::Address;
 use farshore_schemas::messages::agent::{MissingFrames, Outcome, PruneStep, TaskSpec};
+use farshore_schemas::messages::keep::Keep;
 use farshore_schemas::messages::repository::{Command, Event, Purpose, Work};
-use farshore_schemas::units::ByteCount;
+use farshore_schemas::units::{ByteCount, Millis, Timestamp};
 use proptest::prelude::*;
 use proptest::strategy::ValueTree;
 use proptest::test_runner::TestRunner;
@@ -45,8 +46,16 @@ fn step(given: &Given<Repository>, (op, a, b): (u8, u8, u8)) -> Option<(&'static
         1 => (session, open(Purpose::Write, None)),
         2 => (session, open(Purpose::Read, Some(&id))),
         3 | 4 => (session, Command::CloseAccess),
-        5 | 6 => (session, commit(&id, i64::from(b), 1 + u32::from(a % 3))),
-        7 => (OPS, Command::Hold { point: point(&id), hold: a % 2 == 0 }),
+        5 => (session, commit(&id, i64::from(b), 1 + u32::from(a % 3))),
+        6 => {
+            let keep = Keep { days: Some(1), weekly: Some(u32::from(b)), ..Keep::newest(1) };
+            (session, commit_by(&id, given.context.now.0, keep))
+        }
+        7 if a % 2 == 0 => {
+            let until = (a > 0).then(|| given.context.now.after(Millis::from_mins(u64::from(a) * 24 * 60)));
+            (OPS, Command::Hold { point: point(&id), until, reason: "audit".to_owned() })
+        }
+        7 => (OPS, Command::Release { point: point(&id) }),
         8 => (OPS, Command::Verify { point: point(&id) }),
         9 => (OPS, Command::BreakAccess { holder: address(session) }),
         10 if b % 4 == 1 => (OPS, adopt("it is gone")),
@@ -90,7 +99,10 @@ fn play(ops: Vec<(u8, u8, u8)>) -> Result<usize, TestCaseError> {
             }
         }
         for point in ordered.iter().flatten() {
-            prop_assert!(before.forgotten.contains_key(point) && !before.forgotten[point].held);
+            prop_assert!(
+                before.forgotten.contains_key(point)
+                    && before.forgotten[point].held.as_ref().is_none_or(|hold| hold.until.is_some())
+            );
         }
         if ordered.is_some() {
             sweeps += 1;
@@ -118,8 +130,11 @@ fn check(before: &Defined, after: &Defined) -> Result<(), TestCaseError> {
             prop_assert!(after.points.contains_key(point), "{} is read and forgotten", point);
         }
     }
+    // Time passes only by wakes, and a wake reads the calendar.
+    let now = after.calendar.map_or(Timestamp(0), |calendar| calendar.counts);
+    let held = |point: &Point| point.held.as_ref().is_some_and(|hold| hold.until.is_none_or(|until| until > now));
     for (id, point) in &before.points {
-        prop_assert!(!(point.held && after.forgotten.contains_key(id)), "{} is held and forgotten", id);
+        prop_assert!(!(held(point) && after.forgotten.contains_key(id)), "{} is held and forgotten", id);
     }
     for (mark, trash) in &before.trash {
         let kept = after.trash.get(mark);

@@ -110,6 +110,16 @@ pub enum Rejection {
         /// As it is.
         held: bool,
     },
+    /// A hold needs a reason.
+    HoldReason {
+        /// Which point was to be held.
+        point: PointId,
+    },
+    /// A hold that ends before it begins.
+    HoldPast {
+        /// Which point was to be held.
+        point: PointId,
+    },
     /// No such order is open.
     TaskUnknown {
         /// The task.
@@ -161,7 +171,11 @@ impl Rejection {
             Rejection::Committing { point } => format!("the point {point} is being made"),
             Rejection::NoDisks { point } => format!("the point {point} has no disks, so nothing proves it"),
             Rejection::Verifying { point } => format!("the point {point} is being checked"),
-            Rejection::HoldUnchanged { point, held: true } => format!("the point {point} is held already"),
+            Rejection::HoldReason { point } => format!("the point {point} was to be held without a reason"),
+            Rejection::HoldPast { point } => format!("the point {point} was to be held until a date that has passed"),
+            Rejection::HoldUnchanged { point, held: true } => {
+                format!("the point {point} is held until then already, for that reason")
+            }
             Rejection::HoldUnchanged { point, held: false } => format!("the point {point} is not held"),
             Rejection::TaskUnknown { task } => format!("no task {task} is open: it has ended, or was never ordered"),
             Rejection::RefusalUnexpected { by, code } => {
@@ -201,6 +215,8 @@ impl Rejection {
             Rejection::Committing { .. } => ("FS-REPOSITORY-COMMITTING", "wait for its end"),
             Rejection::NoDisks { .. } => ("FS-REPOSITORY-NO-DISKS", "leave VMs without disks out of the job"),
             Rejection::Verifying { .. } => ("FS-REPOSITORY-VERIFYING", "wait for its end"),
+            Rejection::HoldReason { .. } => ("FS-REPOSITORY-HOLD-REASON", "give one, it is kept in the log"),
+            Rejection::HoldPast { .. } => ("FS-REPOSITORY-HOLD-PAST", "name a later date, or none"),
             Rejection::HoldUnchanged { .. } => ("FS-REPOSITORY-HOLD-UNCHANGED", NOTHING),
             Rejection::TaskUnknown { .. } => ("FS-REPOSITORY-TASK-UNKNOWN", NOTHING),
             Rejection::RefusalUnexpected { .. } => {

@@ -1,10 +1,12 @@
 //! Fixtures, the table of every state and input, definition and accesses. Points are beside this file.
 
+pub(super) use super::points_tests::{commit, commit_by};
 use super::{AccessStatus, Defined, Repository, State};
 use crate::decider::{Decision, Input};
 use crate::testing::*;
 use farshore_schemas::ids::{PointId, TaskId};
 use farshore_schemas::messages::agent::{self, DiskPoint, Failure, FolderOwner, Order, Outcome, TaskSpec};
+use farshore_schemas::messages::keep::Keep;
 use farshore_schemas::messages::repository::{Command, Event, Purpose, RepositorySpec, RestorePoint, Work};
 use farshore_schemas::messages::{Message, Override, mover, session};
 use farshore_schemas::units::{ByteCount, Millis, Timestamp};
@@ -53,15 +55,8 @@ pub(super) fn disks(byte: u8) -> Vec<DiskPoint> {
     vec![DiskPoint { name: disk("a.img"), size, checksum: digest(byte), manifest: digest(1) }]
 }
 
-pub(super) fn commit(id: &str, taken: i64, keep: u32) -> Command {
-    Command::CommitPoint {
-        point: point(id),
-        vm: vm_ref("hq/h1/web"),
-        job: name("nightly"),
-        taken: Timestamp(taken),
-        keep,
-        disks: disks(3),
-    }
+pub(super) fn hold(id: &str) -> Command {
+    Command::Hold { point: point(id), until: None, reason: "audit".to_owned() }
 }
 
 pub(super) fn durable(byte: u8) -> Outcome {
@@ -172,14 +167,13 @@ fn every_state_answers_every_input() {
     let pruning = with_points(1);
     let states = [given::<Repository>(ME, []), served(), opening, writing_now, committing, closing, kept, pruning];
     let verify = |id: &str| Command::Verify { point: point(id) };
-    let hold = |hold| Command::Hold { point: point("p2"), hold };
     let register = Message::Mover(mover::Command::Register);
     let no_disks = Command::CommitPoint {
         point: point("p9"),
         vm: vm_ref("hq/h1/web"),
         job: name("nightly"),
         taken: Timestamp(1),
-        keep: 7,
+        keep: Keep::newest(7),
         disks: Vec::new(),
     };
     let inputs: Vec<Row<Repository>> = vec![
@@ -198,8 +192,8 @@ fn every_state_answers_every_input() {
         ("commit-nothing", S1, Input::Command(no_disks)),
         ("verify", OPS, Input::Command(verify("p2"))),
         ("verify-old", OPS, Input::Command(verify("p1"))),
-        ("hold", OPS, Input::Command(hold(true))),
-        ("let-go", OPS, Input::Command(hold(false))),
+        ("hold", OPS, Input::Command(hold("p2"))),
+        ("let-go", OPS, Input::Command(Command::Release { point: point("p2") })),
         ("break", OPS, Input::Command(Command::BreakAccess { holder: address(S1) })),
         ("log-served", OPS, Input::Command(Command::LogServed { source: endpoint("hq/c1") })),
         ("log-served-elsewhere", S2, Input::Command(Command::LogServed { source: endpoint("hq/c1") })),
@@ -214,7 +208,7 @@ fn every_state_answers_every_input() {
         ("other-refused", S1, refused_by(S1, register, "FS-X")),
         ("wake", ME, Input::Wake),
     ];
-    lists_all::<Repository>(&inputs, 13, |command| match command {
+    lists_all::<Repository>(&inputs, 14, |command| match command {
         Command::Define(_) => 0,
         Command::Remove => 1,
         Command::AgentReady { .. } => 2,
@@ -228,6 +222,7 @@ fn every_state_answers_every_input() {
         Command::LogServed { .. } => 10,
         Command::OwnedBefore { .. } => 11,
         Command::Adopt { .. } => 12,
+        Command::Release { .. } => 13,
     });
     // States: undefined, served, opening, writing, committing, closing, with points, pruning.
     let wanted = "\

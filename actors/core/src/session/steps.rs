@@ -241,7 +241,7 @@ fn commit(turn: &mut SessionTurn<'_>, name: &VmName) {
         vm: one.vm.clone(),
         job: run.job.clone(),
         taken,
-        keep: run.spec.keep,
+        keep: run.spec.keep.clone(),
         disks: proofs(one),
     };
     let until = turn.now().after(limits::ANSWER);
@@ -254,8 +254,9 @@ fn seal(turn: &mut SessionTurn<'_>, name: &VmName) {
     let Some(replica) = one.replica.clone() else { return };
     let point = one.point.clone();
     let taken = one.frozen.as_ref().map(|frozen| frozen.taken).unwrap_or_default();
-    let seal =
-        replica::Command::SealPoint { point: point.clone(), taken, disks: proofs(one), keep: turn.run().spec.keep };
+    // A replication has no other rule.
+    let keep = turn.run().spec.keep.points.unwrap_or(1);
+    let seal = replica::Command::SealPoint { point: point.clone(), taken, disks: proofs(one), keep };
     let until = turn.now().after(limits::ANSWER);
     turn.send(&replica, Message::Replica(seal));
     turn.log(Event::CommitRequested { vm: name.clone(), point, until });

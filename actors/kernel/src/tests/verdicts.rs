@@ -4,6 +4,7 @@ use super::*;
 use crate::draft::Receipt;
 use farshore_schemas::codec;
 use farshore_schemas::frame::{Input, Verdict};
+use farshore_schemas::messages::keep::Keep;
 use farshore_schemas::messages::{Refusal, Refused, job};
 use farshore_schemas::units::Millis;
 
@@ -107,7 +108,7 @@ fn job_spec() -> job::JobSpec {
         },
         schedule: job::Schedule::Manual,
         retry: job::Retry { attempts: 0, wait: Millis(0) },
-        keep: 7,
+        keep: Keep::newest(7),
     }
 }
 

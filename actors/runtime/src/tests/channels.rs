@@ -3,6 +3,7 @@
 use super::*;
 use farshore_kernel::site::Step;
 use farshore_schemas::messages::job;
+use farshore_schemas::messages::keep::Keep;
 use farshore_schemas::units::Millis;
 
 #[tokio::test]
@@ -70,7 +71,7 @@ async fn an_actor_is_woken_when_it_asked_to_be() {
         work: job::Work::Backup { host: "h".parse().unwrap(), vms: Vec::new(), repository: "r".parse().unwrap() },
         schedule: job::Schedule::Periodic { every: Millis::from_mins(60), zone: "UTC".to_owned() },
         retry: job::Retry { attempts: 0, wait: Millis(0) },
-        keep: 7,
+        keep: Keep::newest(7),
     };
     let mut frames = rig.handle.frames();
     rig.accepted("job/hourly", Message::Job(job::Command::Define(spec))).await;

@@ -1,9 +1,11 @@
 //! The verbs of `farshore repo`. They work on a repository's folder alone: no site, no agent, no network.
 
 use crate::verbs::repo::adopt::parse_owner;
-use clap::{Args, Subcommand};
+use crate::verbs::repo::hold::parse_until;
+use clap::{Args, Subcommand, ValueEnum};
 use farshore_schemas::ids::{DiskName, Name, VmName};
 use farshore_schemas::messages::agent::FolderOwner;
+use farshore_schemas::units::Timestamp;
 use std::num::{NonZeroU32, NonZeroUsize};
 use std::path::PathBuf;
 
@@ -43,13 +45,24 @@ pub(crate) enum RepoVerb {
     /// Read everything, or a sample, and say what is damaged and which points that hurts. With --repair, mend it from a copy
     /// or an image.
     Verify(RepoVerifyArgs),
-    /// Write the disks of a point to files. Nothing that exists is overwritten; a file has its name only once it is proven.
+    /// Write the disks of a point to files. Nothing that exists is overwritten; a file has its name only once it is proven. Or
+    /// write one disk to a block device.
     Restore(RepoRestoreArgs),
+    /// Show points as files: a folder for each point, in it a raw image for each disk, to be read only. Nothing is restored
+    /// before it is read. Ends when it is unmounted (fusermount3 -u) or stopped.
+    Mount(RepoMountArgs),
     /// Drop points and what only they name. Shows what would go; --apply does it.
     Prune(RepoPruneArgs),
     /// Take the folder from its owner. With a site that runs, for the repository of that name in it, and the decision is in its
     /// log; with --take-ownership from every site, on the folder alone. Who had it is shut out.
     Adopt(RepoAdoptArgs),
+    /// Hold a point of a site's repository against retention; immutability needs no hold.
+    Hold(RepoHoldArgs),
+    /// Let a point go that is held.
+    Release {
+        #[command(flatten)]
+        held: HeldPoint,
+    },
     /// Passphrases that open it.
     #[command(subcommand)]
     Key(KeyVerb),
@@ -71,6 +84,9 @@ pub(crate) struct RepoInitArgs {
     /// A file that holds the other repository's passphrase, if it is another than this one's.
     #[arg(long, value_name = "FILE", requires = "domain_from")]
     pub(crate) domain_passphrase_file: Option<PathBuf>,
+    /// Pad what is stored to one of few lengths, so that these tell less of what it is; takes up to an eighth more.
+    #[arg(long)]
+    pub(crate) padding: bool,
 }
 
 #[derive(Debug, Clone, Args)]
@@ -109,9 +125,20 @@ pub(crate) struct RepoVerifyArgs {
 pub(crate) struct RepoBackupArgs {
     #[command(flatten)]
     pub(crate) at: RepoAt,
-    /// Raw images or block devices, which must not change meanwhile: the VM's disks, named after their files.
+    /// Images or block devices, which must not change meanwhile: the VM's disks, named after their files. What ends in .qcow2
+    /// is a qcow2 image, everything else is raw.
     #[arg(required = true)]
     pub(crate) images: Vec<PathBuf>,
+    /// What the images are, whatever their names say.
+    #[arg(long)]
+    pub(crate) format: Option<ImageFormat>,
+    /// Let qcow2 images name other files that hold a part of their disk. Whoever made the image then chooses a file of this
+    /// machine that is read.
+    #[arg(long)]
+    pub(crate) allow_backing: bool,
+    /// How hard to compress what is new.
+    #[arg(long, default_value = "balanced")]
+    pub(crate) compression: CompressionClass,
     /// Whose disks they are.
     #[arg(long)]
     pub(crate) vm: VmName,
@@ -129,6 +156,45 @@ pub(crate) struct RepoBackupArgs {
     pub(crate) threads: Option<NonZeroUsize>,
 }
 
+/// How a disk lies in a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ImageFormat {
+    /// Byte for byte.
+    Raw,
+    /// QEMU's copy-on-write image.
+    Qcow2,
+}
+
+/// How hard to compress.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum CompressionClass {
+    /// Not at all.
+    None,
+    /// lz4.
+    Fast,
+    /// zstd, tuned for speed.
+    Balanced,
+    /// zstd level 9.
+    High,
+}
+
+#[derive(Debug, Clone, Args)]
+pub(crate) struct RepoMountArgs {
+    #[command(flatten)]
+    pub(crate) at: RepoAt,
+    /// The empty folder to mount on.
+    pub(crate) on: PathBuf,
+    /// Only these points; all by default.
+    #[arg(long = "point", value_name = "POINT", value_delimiter = ',')]
+    pub(crate) points: Vec<Name>,
+    /// Let every user of this machine read the disks, not only you.
+    #[arg(long)]
+    pub(crate) everybody: bool,
+    /// Threads that answer; one for each processor by default.
+    #[arg(long)]
+    pub(crate) threads: Option<NonZeroUsize>,
+}
+
 #[derive(Debug, Clone, Args)]
 pub(crate) struct RepoRestoreArgs {
     #[command(flatten)]
@@ -136,8 +202,14 @@ pub(crate) struct RepoRestoreArgs {
     /// The point (`farshore repo points`).
     pub(crate) point: Name,
     /// The folder to write to; made if need be.
-    #[arg(long, value_name = "DIR")]
-    pub(crate) to: PathBuf,
+    #[arg(long, value_name = "DIR", required_unless_present = "to_device")]
+    pub(crate) to: Option<PathBuf>,
+    /// The block device to write the disk to. What it holds is lost; when it fails half-way, the device holds a part.
+    #[arg(long, value_name = "DEVICE", requires = "disk", conflicts_with_all = ["to", "format"])]
+    pub(crate) to_device: Option<PathBuf>,
+    /// What the files will be.
+    #[arg(long, default_value = "raw")]
+    pub(crate) format: ImageFormat,
     /// Only this disk.
     #[arg(long)]
     pub(crate) disk: Option<DiskName>,
@@ -152,6 +224,9 @@ pub(crate) struct RepoPruneArgs {
     pub(crate) at: RepoAt,
     #[command(flatten)]
     pub(crate) which: PruneWhich,
+    /// The time zone in which days, weeks, months and years begin.
+    #[arg(long, value_name = "ZONE", default_value = "UTC")]
+    pub(crate) zone: String,
     /// Do it.
     #[arg(long)]
     pub(crate) apply: bool,
@@ -160,15 +235,32 @@ pub(crate) struct RepoPruneArgs {
     pub(crate) take_ownership: bool,
 }
 
-/// Which points go.
+/// Which points go: those named, or those of each VM that none of the rules keeps.
 #[derive(Debug, Clone, Args)]
-#[group(required = true, multiple = false)]
+#[group(required = true, multiple = true)]
 pub(crate) struct PruneWhich {
-    /// All but the newest so many of each VM.
+    /// Keep the newest so many of each VM.
     #[arg(long, value_name = "N")]
     pub(crate) keep: Option<NonZeroU32>,
-    /// These.
-    #[arg(long, value_name = "POINT", value_delimiter = ',')]
+    /// Keep those of today and of so many days before, and at least three.
+    #[arg(long, value_name = "N")]
+    pub(crate) keep_days: Option<NonZeroU32>,
+    /// Keep the first of each of so many weeks that have a point.
+    #[arg(long, value_name = "N")]
+    pub(crate) keep_weekly: Option<NonZeroU32>,
+    /// Keep the first of each of so many months that have a point.
+    #[arg(long, value_name = "N")]
+    pub(crate) keep_monthly: Option<NonZeroU32>,
+    /// Keep the first of each of so many years that have a point.
+    #[arg(long, value_name = "N")]
+    pub(crate) keep_yearly: Option<NonZeroU32>,
+    /// These go.
+    #[arg(
+        long,
+        value_name = "POINT",
+        value_delimiter = ',',
+        conflicts_with_all = ["keep", "keep_days", "keep_weekly", "keep_monthly", "keep_yearly"]
+    )]
     pub(crate) points: Vec<Name>,
 }
 
@@ -190,6 +282,30 @@ pub(crate) struct RepoAdoptArgs {
     pub(crate) take_ownership: bool,
     #[command(flatten)]
     pub(crate) unlock: UnlockArgs,
+}
+
+/// A point of a repository of a site that runs.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct HeldPoint {
+    /// The repository's name in the site.
+    pub(crate) repository: Name,
+    /// The point (`farshore get points`).
+    pub(crate) point: Name,
+    /// The data folder of the site.
+    #[arg(long, env = "FARSHORE_DATA")]
+    pub(crate) data: PathBuf,
+}
+
+#[derive(Debug, Clone, Args)]
+pub(crate) struct RepoHoldArgs {
+    #[command(flatten)]
+    pub(crate) held: HeldPoint,
+    /// Until when: 2026-12-31 (its beginning, UTC) or 2026-12-31T18:00:00+01:00; without it until it is released.
+    #[arg(long, value_name = "DATE", value_parser = parse_until)]
+    pub(crate) until: Option<Timestamp>,
+    /// Why, for the log.
+    #[arg(long)]
+    pub(crate) reason: String,
 }
 
 #[derive(Debug, Clone, Subcommand)]

@@ -15,7 +15,7 @@ use farshore_schemas::messages::host;
 use farshore_schemas::messages::job::{self, JobSpec, Retry, Schedule, Work};
 use farshore_schemas::messages::plan::{self, Action};
 use farshore_schemas::messages::replica::{PointChoice, Rest};
-use farshore_schemas::messages::{Message, Override};
+use farshore_schemas::messages::{Message, Override, keep::Keep};
 use farshore_schemas::units::Millis;
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -446,8 +446,8 @@ impl<'a> Story<'a> {
                 host: name("hq-host"),
                 vm: restored.clone(),
             };
-            let spec =
-                JobSpec { work, schedule: Schedule::Manual, retry: Retry { attempts: 0, wait: Millis(0) }, keep: 1 };
+            let (retry, keep) = (Retry { attempts: 0, wait: Millis(0) }, Keep::newest(1));
+            let spec = JobSpec { work, schedule: Schedule::Manual, retry, keep };
             let job = farshore_core::naming::replica_name(
                 &name("restore"),
                 &VmRef { site: SiteName::parse("hq").expect("a legal name"), host: name("hq-host"), vm: vm.clone() },

@@ -8,6 +8,7 @@ use farshore_api::resources;
 use farshore_api::server::Applied;
 use farshore_schemas::ids::{EntityId, Kind, Name, PointId};
 use farshore_schemas::messages::job::{self, JobSpec, Retry, Schedule, Work};
+use farshore_schemas::messages::keep::Keep;
 use farshore_schemas::messages::plan::{self, Action};
 use farshore_schemas::messages::replica::{self, PointChoice};
 use farshore_schemas::messages::{Message, Override};
@@ -168,7 +169,7 @@ pub(crate) fn restore(args: &RestoreArgs, output: Output, quiet: bool) -> Result
         },
         schedule: Schedule::Manual,
         retry: Retry { attempts: 0, wait: Millis(0) },
-        keep: 1,
+        keep: Keep::newest(1),
     };
     client.command(Kind::Job, &name, &Message::Job(job::Command::Define(spec)))?;
     let session = running_session(&client, &name)?;

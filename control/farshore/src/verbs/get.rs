@@ -8,6 +8,7 @@ use crate::output::{count, rows, structured, time};
 use farshore_core::{host, job, mover, plan, replica, repository, session};
 use farshore_schemas::ids::{Kind, Name, VmRef};
 use farshore_schemas::messages::host::Driver;
+use farshore_schemas::messages::repository::Hold;
 use farshore_schemas::units::ByteCount;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -38,7 +39,7 @@ pub(crate) fn get(what: &str, name: Option<&Name>, data: &Path, output: Output) 
         ("points" | "point", None) => rows(
             output,
             &points(&client)?,
-            &["repository", "point", "vm", "taken", "usable", "job", "stored"],
+            &["repository", "point", "vm", "taken", "usable", "job", "stored", "held"],
             PointLine::row,
         ),
         (_, None) => {
@@ -313,6 +314,8 @@ pub(crate) struct PointLine {
     pub(crate) usable: i64,
     pub(crate) job: String,
     pub(crate) stored: u64,
+    /// Who holds it against retention, why and until when.
+    pub(crate) held: Option<Hold>,
     #[serde(skip)]
     origin: Option<VmRef>,
 }
@@ -327,6 +330,7 @@ impl PointLine {
             time(self.usable),
             self.job.clone(),
             ByteCount(self.stored).to_string(),
+            self.held.as_ref().map_or_else(String::new, held_line),
         ]
     }
 
@@ -334,6 +338,12 @@ impl PointLine {
     pub(crate) fn origin(&self) -> Result<VmRef, Failure> {
         self.origin.clone().ok_or_else(|| Failure::defect(&"a point without a VM"))
     }
+}
+
+fn held_line(hold: &Hold) -> String {
+    let until =
+        hold.until.map_or_else(|| "until it is released".to_owned(), |until| format!("until {}", time(until.0)));
+    format!("{until}, by {}: {}", hold.by, hold.reason)
 }
 
 /// Every restore point of the site's repositories, oldest first.
@@ -352,6 +362,7 @@ pub(crate) fn points(client: &Client) -> Result<Vec<PointLine>, Failure> {
                 usable: facts.usable.0,
                 job: facts.job.to_string(),
                 stored: facts.stored.0,
+                held: point.held.clone(),
                 origin: Some(facts.vm.clone()),
             });
         }

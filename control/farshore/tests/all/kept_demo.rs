@@ -121,7 +121,7 @@ fn an_altered_view_is_seen(site: &Path) {
     let mut memory: Memory = codec::decode_checked(&view.entries().unwrap()[key]).unwrap();
     let mut state: farshore_core::job::State = codec::decode_checked(&memory.state).unwrap();
     let farshore_core::job::State::Defined(job) = &mut state else { panic!("the job is defined: {state:?}") };
-    job.spec.keep += 1;
+    job.spec.keep.points = Some(8);
     memory.state = codec::encode(&state);
     let (seq, hash) = view.opened_at();
     view.apply(seq, hash, vec![(key.to_owned(), Some(codec::encode(&memory)))]);

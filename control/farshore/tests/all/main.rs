@@ -16,6 +16,7 @@ mod recover;
 mod recover_again;
 mod replication;
 mod repo;
+mod repo_images;
 mod repo_repair;
 mod site;
 mod site_repository;

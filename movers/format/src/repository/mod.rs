@@ -13,6 +13,7 @@ mod log_piece;
 mod pack;
 mod point;
 mod region;
+mod reliance;
 mod roster;
 mod sealed;
 mod slot;
@@ -31,10 +32,11 @@ pub use pack::{
 };
 pub use point::{PointDisk, PointManifest};
 pub use region::{CutRegion, cut_region, zero_region};
+pub use reliance::Reliance;
 pub use roster::{Roster, RosterPoint};
 pub use sealed::{SealedError, SealedKind, open_file, seal_file};
 pub use slot::{KeySlot, SlotError};
-pub use stored::{Compression, Packer, StoredError, Unpacker};
+pub use stored::{Compression, Packer, StoredError, Unpacker, pad, padded_len};
 pub use tree::{
     DiskTree, Extent, LEAVES_PER_LIST, Leaf, LeafList, Listed, REGION, REGION_BLOCKS, TreeError, checksum_of,
     region_len, regions_in,

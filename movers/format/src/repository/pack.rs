@@ -3,6 +3,7 @@
 
 use super::RecordKind;
 use super::keys::{FileId, SealKey, Suite};
+use super::stored::padded_len;
 use super::tree::MAX_RECORD;
 use crate::chunk::ChunkId;
 
@@ -16,8 +17,8 @@ const MAGIC: &[u8; 8] = b"FSPACK01";
 const ENTRY: usize = 41;
 /// Most bytes of a record's plain content.
 const MAX_PLAIN: u32 = if super::MAX_CHUNK > MAX_RECORD { super::MAX_CHUNK as u32 } else { MAX_RECORD as u32 };
-/// Most bytes that a record takes in a pack: content that did not shrink, how it is packed, and the seal.
-pub const MAX_STORED: u32 = MAX_PLAIN + 32;
+/// Most bytes that a record takes in a pack: content that did not shrink, how it is packed, padding, and the seal.
+pub const MAX_STORED: u32 = padded_len(MAX_PLAIN as usize + 16) as u32 + 16;
 /// What the directory is sealed as; its number is the count of records before it.
 const DIRECTORY: u8 = 128;
 

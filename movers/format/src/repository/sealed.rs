@@ -26,6 +26,8 @@ pub enum SealedKind {
     Digests = 133,
     /// A piece of the site's log.
     Log = 134,
+    /// Which packs a disk relies on.
+    Reliance = 135,
 }
 
 impl std::fmt::Display for SealedKind {
@@ -36,6 +38,7 @@ impl std::fmt::Display for SealedKind {
             SealedKind::Damaged => "list of what is damaged",
             SealedKind::Digests => "digest map",
             SealedKind::Log => "piece of a log",
+            SealedKind::Reliance => "list of packs that a disk relies on",
         })
     }
 }

@@ -1,7 +1,7 @@
 //! Any bytes give a value or an error, never a panic and never more output than allowed.
 
 use crate::samples;
-use farshore_format::repository::{Damaged, KeySlot, PackHeader, PointManifest, Roster, SealedError};
+use farshore_format::repository::{Damaged, KeySlot, PackHeader, PointManifest, Reliance, Roster, SealedError};
 use farshore_format::{
     Allocation, DeltaError, DeltaHeader, DeltaTotals, DigestMap, FormatError, ReplicaPoint, check_trailer,
     decode_header, decode_record,
@@ -17,6 +17,7 @@ fn decode_all(bytes: &[u8]) -> bool {
     let repository = PointManifest::decode(bytes, None).is_ok()
         | Roster::decode(bytes, None).is_ok()
         | Damaged::decode(bytes, None).is_ok()
+        | Reliance::decode(bytes, None).is_ok()
         | KeySlot::decode(bytes).is_ok()
         | bytes.first_chunk().is_some_and(|head| PackHeader::decode(head).is_ok());
     let sealed = ReplicaPoint::decode(bytes).is_ok()

@@ -15,6 +15,7 @@ use farshore_format::repository::{
 };
 use farshore_schemas::ids::{Digest, DiskName};
 use farshore_schemas::units::ByteCount;
+use std::collections::HashSet;
 use std::num::NonZeroUsize;
 use std::ops::Range;
 use std::path::PathBuf;
@@ -128,7 +129,12 @@ impl Repository {
             Err(error) => return Err(error),
         };
         let leaves: Vec<ChunkId> = regions.iter().map(|region| region.leaf).collect();
-        let wanting = self.wanting(&tree, &leaves)?.into_keys().collect();
+        self.follow(changes.disk.disk);
+        let wanting = if self.is_relied_on(changes.disk, &leaves)? {
+            HashSet::new()
+        } else {
+            self.wanting(&tree, &leaves)?.into_keys().collect()
+        };
         Ok(Some(Base { regions, wanting, changed: changes.ranges }))
     }
 

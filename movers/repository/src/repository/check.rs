@@ -12,9 +12,29 @@ use crate::{Error, Result};
 use farshore_format::repository::{ChunkId, DiskTree, Extent, Place, REGION, RecordKind};
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fs::File;
+use std::num::NonZeroUsize;
+use std::sync::PoisonError;
 
 /// Chunks looked up together, in order of their ids, so that a page of the index is read once.
 const TOGETHER: usize = 256 * 1024;
+
+/// Fewer leaves than this are not worth a thread.
+const LEAST: usize = 64;
+/// Leaves remembered at most: 16 MiB.
+const REMEMBERED: usize = 256 * 1024;
+
+/// Leaves that can be counted on with all that they name, and the packs that this lies in.
+#[derive(Debug, Default)]
+pub(super) struct Whole {
+    leaves: HashSet<ChunkId>,
+    packs: HashSet<u32>,
+}
+
+impl Whole {
+    pub(super) fn of(leaves: impl Iterator<Item = ChunkId>, packs: HashSet<u32>) -> Whole {
+        Whole { leaves: leaves.collect(), packs }
+    }
+}
 
 /// A look at all that a disk names.
 struct Look<'a> {
@@ -63,7 +83,7 @@ impl Repository {
     }
 
     /// Whether a pack is in its place with its head and its end. From one that is not nothing counts any more.
-    fn vet(&self, pack: u32) -> Result<bool> {
+    pub(super) fn vet(&self, pack: u32) -> Result<bool> {
         let Some(id) = self.index().pack(pack) else { return Ok(false) };
         let path = pack_path(&self.root, &id);
         let looked = match File::open(&path) {
@@ -89,26 +109,71 @@ impl Repository {
         }
     }
 
-    /// The leaves of a disk that cannot be counted on, with what is wrong with each. Every pack is looked at anew.
+    /// The leaves of a disk that cannot be counted on, with what is wrong with each. Every pack is looked at anew; what a leaf
+    /// names is not looked for again if it was found before and every pack that it was found in is still there.
     ///
     /// # Errors
     /// What the disk says; what is missing or damaged is an answer.
     pub(super) fn wanting(&self, tree: &DiskTree, leaves: &[ChunkId]) -> Result<BTreeMap<ChunkId, String>> {
-        let mut look = Look {
-            repository: self,
-            reader: Reader::new(self),
-            packs: HashMap::new(),
-            wanted: Vec::new(),
-            wanting: BTreeMap::new(),
-        };
+        let mut found = self.found_before()?;
         let mut seen = HashSet::new();
-        for (region, leaf) in (0u64..).zip(leaves) {
-            if seen.insert(*leaf) {
-                look.leaf(leaf, (tree.size, region))?;
+        let fresh: Vec<(u64, ChunkId)> = (0u64..)
+            .zip(leaves.iter().copied())
+            .filter(|(_, leaf)| !found.leaves.contains(leaf) && seen.insert(*leaf))
+            .collect();
+        let threads = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
+        let share = fresh.len().div_ceil(threads).max(LEAST);
+        let looks: Vec<Result<Look<'_>>> = std::thread::scope(|scope| {
+            let look = |leaves: &[(u64, ChunkId)]| {
+                let mut look = Look::new(self);
+                leaves.iter().try_for_each(|(region, leaf)| look.leaf(leaf, (tree.size, *region)))?;
+                look.chunks()?;
+                Ok(look)
+            };
+            let workers: Vec<_> = fresh.chunks(share).map(|leaves| scope.spawn(move || look(leaves))).collect();
+            workers.into_iter().map(|worker| worker.join().expect("a look does not panic")).collect()
+        });
+        let mut wanting = BTreeMap::new();
+        for look in looks {
+            let look = look?;
+            found.packs.extend(look.packs.iter().filter(|(_, there)| **there).map(|(pack, _)| *pack));
+            wanting.extend(look.wanting);
+        }
+        if wanting.is_empty() {
+            found.leaves.extend(seen);
+            self.remember(found);
+        }
+        Ok(wanting)
+    }
+
+    /// What was found in this opening; nothing if anything of it is not there any more, or anything is known to be damaged.
+    fn found_before(&self) -> Result<Whole> {
+        let found = std::mem::take(&mut *self.whole.lock().unwrap_or_else(PoisonError::into_inner));
+        if !self.index().damage.marks.is_empty() {
+            return Ok(Whole::default());
+        }
+        for pack in &found.packs {
+            if !self.vet(*pack)? {
+                return Ok(Whole::default());
             }
         }
-        look.chunks()?;
-        Ok(look.wanting)
+        Ok(found)
+    }
+
+    /// The packs that these leaves and what they name lie in, and maybe others; none when not all of them were remembered. What
+    /// was remembered is forgotten with that.
+    pub(super) fn packs_of(&self, leaves: &[ChunkId]) -> Option<HashSet<u32>> {
+        let whole = std::mem::take(&mut *self.whole.lock().unwrap_or_else(PoisonError::into_inner));
+        leaves.iter().all(|leaf| whole.leaves.contains(leaf)).then_some(whole.packs)
+    }
+
+    /// Notes what was found, besides what was before.
+    pub(super) fn remember(&self, found: Whole) {
+        if found.leaves.len() <= REMEMBERED && self.index().damage.marks.is_empty() {
+            let mut whole = self.whole.lock().unwrap_or_else(PoisonError::into_inner);
+            whole.leaves.extend(found.leaves);
+            whole.packs.extend(found.packs);
+        }
     }
 
     /// That records of the tree can be counted on.
@@ -116,13 +181,7 @@ impl Repository {
     /// # Errors
     /// [`Error::NoChunk`] for the first that cannot.
     pub(super) fn count_on(&self, ids: &[ChunkId]) -> Result<()> {
-        let mut look = Look {
-            repository: self,
-            reader: Reader::new(self),
-            packs: HashMap::new(),
-            wanted: Vec::new(),
-            wanting: BTreeMap::new(),
-        };
+        let mut look = Look::new(self);
         for (id, place) in ids.iter().zip(self.places(ids)?) {
             if !look.counts(place)? {
                 return Err(Error::NoChunk { id: *id });
@@ -132,7 +191,17 @@ impl Repository {
     }
 }
 
-impl Look<'_> {
+impl<'a> Look<'a> {
+    fn new(repository: &'a Repository) -> Look<'a> {
+        Look {
+            repository,
+            reader: Reader::new(repository),
+            packs: HashMap::new(),
+            wanted: Vec::new(),
+            wanting: BTreeMap::new(),
+        }
+    }
+
     fn counts(&mut self, place: Option<Place>) -> Result<bool> {
         let Some(place) = place.filter(|place| !self.repository.is_damaged(place)) else { return Ok(false) };
         if let Some(there) = self.packs.get(&place.pack) {

@@ -34,6 +34,8 @@ pub struct Create {
     pub domain_secret: Option<[u8; 32]>,
     /// What opens it; without one it is not encrypted.
     pub passphrase: Option<Vec<u8>>,
+    /// Whether records are padded, so that their lengths tell less of what they hold; at most an eighth more is stored.
+    pub padding: bool,
 }
 
 /// What is given to open a repository.
@@ -53,6 +55,9 @@ pub(super) struct Header {
     /// The domain's secret in hex, when it is not kept in key slots.
     #[serde(skip_serializing_if = "Option::is_none")]
     domain_secret: Option<String>,
+    /// Whether records that are stored from now on are padded.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    padding: bool,
 }
 
 /// The one field that every format has.
@@ -109,6 +114,7 @@ impl Repository {
             domain: make.domain.clone(),
             encrypted: make.passphrase.is_some(),
             domain_secret: make.passphrase.is_none().then(|| FileId(secret).to_string()),
+            padding: make.padding,
         };
         // Last: a folder with a header is a whole repository.
         let json = serde_json::to_vec_pretty(&header).expect("a header has only texts and a number");
@@ -163,6 +169,7 @@ impl Repository {
             cutter: Cutter::new(&domain),
             domain,
             sealing,
+            padding: header.padding,
             lock,
             packs: Mutex::new(packs::Open::default()),
             index: RwLock::new(index),
@@ -173,6 +180,8 @@ impl Repository {
             counted: Mutex::default(),
             opening: random_id(),
             added: Mutex::default(),
+            whole: Mutex::default(),
+            followed: Mutex::default(),
             io,
         };
         if repository.lock.is_some() {

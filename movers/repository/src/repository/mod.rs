@@ -7,7 +7,7 @@
 
 use crate::io::Io;
 use farshore_format::repository::{ChunkId, Cutter, Domain, FileId, RepositoryKey, SealKey, Suite};
-use farshore_schemas::ids::Name;
+use farshore_schemas::ids::{Digest, Name};
 use farshore_schemas::messages::agent::FolderOwner;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::fs::File;
@@ -33,6 +33,7 @@ mod prove;
 mod prune;
 mod records;
 mod regions;
+mod relied;
 mod remote;
 mod repair;
 mod restore;
@@ -44,8 +45,10 @@ mod spare;
 mod stages;
 mod strays;
 mod syncer;
+mod target;
 mod trash;
 mod verify;
+mod view;
 
 pub use backup::{BackedUp, BackupOptions, Changes};
 pub use damaged::Marks;
@@ -63,8 +66,10 @@ pub use restore::Restored;
 pub use slots::SharedDomain;
 pub use source::{RawSource, Source};
 pub use stages::Stages;
+pub use target::{DeviceTarget, RawTarget, Target};
 pub use trash::Monotonic;
 pub use verify::{Damage, HurtPoint, Sample, Verified};
+pub use view::DiskView;
 
 /// An open repository. Shared between threads as `Arc`.
 #[derive(Debug)]
@@ -76,6 +81,8 @@ pub struct Repository {
     /// Held while the repository is open for writing; none when it was opened to be read.
     lock: Option<File>,
     sealing: Sealing,
+    /// Whether records are padded.
+    padding: bool,
     domain: Domain,
     cutter: Cutter,
     packs: Mutex<packs::Open>,
@@ -95,6 +102,10 @@ pub struct Repository {
     opening: FileId,
     /// What disks added that no point names yet.
     added: Mutex<BTreeMap<ChunkId, u64>>,
+    /// What was looked for and found since the last point was made.
+    whole: Mutex<check::Whole>,
+    /// Disks of points that disks which are being read follow.
+    followed: Mutex<BTreeSet<Digest>>,
 }
 
 #[derive(Debug, Default)]
@@ -129,7 +140,14 @@ impl Sealing {
 /// 256 random bits.
 fn random_id() -> FileId {
     let mut id = FileId([0; 32]);
-    aws_lc_rs::rand::fill(&mut id.0).expect("the system's source of randomness works");
+    // The kernel's own generator: another one on top of it takes a twentieth of a second to begin with.
+    let mut filled = 0;
+    while filled < id.0.len() {
+        match rustix::rand::getrandom(&mut id.0[filled..], rustix::rand::GetRandomFlags::empty()) {
+            Err(rustix::io::Errno::INTR) => {}
+            got => filled += got.expect("the system's source of randomness works"),
+        }
+    }
     id
 }
 
@@ -202,6 +220,11 @@ impl Repository {
     /// How chunks are named here.
     pub fn domain(&self) -> &Domain {
         &self.domain
+    }
+
+    /// Whether records are padded.
+    pub fn padded(&self) -> bool {
+        self.padding
     }
 
     /// Whether what it holds is encrypted.

@@ -134,6 +134,7 @@ impl Repository {
                 domain: owner.repository.clone(),
                 domain_secret: None,
                 passphrase: unlock.passphrase.clone(),
+                padding: false,
             };
             drop(Repository::create(path, &make)?);
         }

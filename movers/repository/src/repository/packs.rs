@@ -5,7 +5,7 @@ use super::{Repository, random_id};
 use crate::Result;
 use crate::direct::{ALIGN, Direct, to_aligned};
 use farshore_format::repository::{
-    ChunkId, DirectoryEntry, FileId, PackHeader, Place, RecordKind, SealKey, encode_directory,
+    ChunkId, DirectoryEntry, FileId, PackHeader, Place, RecordKind, SealKey, encode_directory, pad,
 };
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -40,6 +40,7 @@ struct Filling {
     /// Bytes gathered behind them.
     gathered: Gathered,
     entries: Vec<DirectoryEntry>,
+    padding: bool,
 }
 
 /// A pack's file, not yet durable.
@@ -147,7 +148,7 @@ impl Repository {
         let pack = self.index_mut().begin_pack(id);
         self.pinned().vetted.insert(pack);
         let file = Arc::new(PackFile { id, direct: Direct::of(&file), file, temporary });
-        Ok(Filling { pack, key, file, written: 0, gathered, entries: Vec::new() })
+        Ok(Filling { pack, key, file, written: 0, gathered, entries: Vec::new(), padding: self.padding })
     }
 
     /// Has what was gathered written, but for what does not fill a block.
@@ -208,7 +209,11 @@ impl Filling {
         let number = self.entries.len() as u32;
         let memory = &mut self.gathered.memory;
         let from = memory.len();
-        memory.extend_from_slice(record.bytes);
+        if self.padding {
+            pad(record.bytes, memory);
+        } else {
+            memory.extend_from_slice(record.bytes);
+        }
         self.key.seal((record.kind as u8, number), memory, from);
         let stored = (memory.len() - from) as u32;
         let plain = record.plain as u32;

@@ -8,6 +8,7 @@ use crate::{Error, Result, Store};
 use farshore_format::repository::{Extent, PointManifest, RosterPoint};
 use farshore_schemas::ids::{Digest, Name, PointId};
 use farshore_schemas::units::ByteCount;
+use std::collections::HashSet;
 use std::path::PathBuf;
 
 impl Repository {
@@ -72,8 +73,9 @@ impl Repository {
         }
         self.flush()?;
         self.damage_is_known()?;
-        self.check_complete(manifest)?;
+        let packs = self.check_complete(manifest)?;
         self.place_point(manifest)?;
+        self.rely_on(&manifest.disks, packs);
         Ok(manifest.stored)
     }
 
@@ -87,14 +89,16 @@ impl Repository {
         self.write_roster()
     }
 
-    /// That every record that a point names can be counted on.
-    pub(super) fn check_complete(&self, manifest: &PointManifest) -> Result<()> {
+    /// That every record that a point names can be counted on. Answers the packs that its leaves and chunks lie in, if they are known
+    /// from having been looked for.
+    pub(super) fn check_complete(&self, manifest: &PointManifest) -> Result<Option<HashSet<u32>>> {
         let missing = |missing: String| Error::Incomplete { point: manifest.point.clone(), missing };
         let incomplete = |error: Error| {
             let absent = matches!(error, Error::NoChunk { .. }) || damage_of(&error).is_some();
             if absent { missing(error.to_string()) } else { error }
         };
         let mut reader = Reader::new(self);
+        let mut all = Vec::new();
         for disk in &manifest.disks {
             self.count_on(&[disk.record()]).map_err(incomplete)?;
             let tree = reader.disk(&disk.record()).map_err(incomplete)?;
@@ -106,8 +110,9 @@ impl Repository {
             if let Some(why) = self.wanting(&tree, &leaves)?.into_values().next() {
                 return Err(missing(format!("disk {}: {why}", disk.name)));
             }
+            all.extend(leaves);
         }
-        Ok(())
+        Ok(self.packs_of(&all))
     }
 
     /// Bytes of all packs.

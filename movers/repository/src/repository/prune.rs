@@ -166,6 +166,7 @@ impl Repository {
         }
         self.io.sync_folder(&trash.join("points"))?;
         self.io.sync_folder(&self.root.join("points"))?;
+        self.rely_on_no_others();
         self.write_roster()
     }
 

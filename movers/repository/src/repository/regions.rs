@@ -4,14 +4,15 @@ use super::backup::{BackupOptions, disk_error};
 use super::changed::Before;
 use super::damaged::damage_of;
 use super::packs::Packed;
+use super::points::extent_len;
 use super::records::Reader;
 use super::stages::{Stage, Stages};
 use super::{Repository, Source};
 use crate::{Error, Result};
 use farshore_format::repository::{
-    ChunkId, CutRegion, Leaf, Listed, Packer, REGION, RecordKind, cut_region, zero_region,
+    ChunkId, CutRegion, Extent, Leaf, Listed, Packer, REGION, RecordKind, cut_region, zero_region,
 };
-use farshore_format::{BLOCK, region_sum, zero_sum};
+use farshore_format::{BLOCK, is_zero, region_sum, zero_sum};
 use std::collections::HashSet;
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -111,11 +112,12 @@ impl Run<'_> {
         read.map_err(|source| disk_error(self.options, source))?;
         self.stages.time(Stage::Proxy, || {
             let sum = Some(if data.is_empty() { zero_sum(content.len() as u64) } else { region_sum(content) });
-            let same = before.filter(|old| old.sum == sum);
+            // One that was read by a list of what changed has none.
+            let same = before.filter(|old| old.sum.is_none() || old.sum == sum);
             if let Some(old) = same
-                && self.takes(&allocated, (region, old.leaf, content.len()), &mut worker.reader)?
+                && self.is(content, &allocated, (region, old), &mut worker.reader)?
             {
-                return Ok(old);
+                return Ok(Listed { sum, ..old });
             }
             let cut = if data.is_empty() {
                 zero_region(content.len(), &allocated)
@@ -126,19 +128,35 @@ impl Run<'_> {
         })
     }
 
-    /// Whether a leaf of the point before says that the region takes the space that it takes now. One that cannot be read any
-    /// more does not.
-    fn takes(
+    /// Whether a leaf of the point before says that the region takes the space that it takes now, and, where no digest has told
+    /// it, that it holds what it holds now: to name its chunks costs less than to find where they end. A leaf that cannot be
+    /// read any more says nothing.
+    fn is(
         &self,
+        content: &[u8],
         allocated: &[Range<usize>],
-        (region, leaf, length): (u64, ChunkId, usize),
+        (region, old): (u64, Listed),
         reader: &mut Reader<'_>,
     ) -> Result<bool> {
-        match reader.leaf(&leaf, (self.source.size(), region)) {
-            Ok(leaf) => Ok(leaf.allocated(length) == allocated),
-            Err(error) if damage_of(&error).is_some() || matches!(error, Error::NoChunk { .. }) => Ok(false),
-            Err(error) => Err(error),
-        }
+        let leaf = match reader.leaf(&old.leaf, (self.source.size(), region)) {
+            Ok(leaf) => leaf,
+            Err(error) if damage_of(&error).is_some() || matches!(error, Error::NoChunk { .. }) => return Ok(false),
+            Err(error) => return Err(error),
+        };
+        Ok(leaf.allocated(content.len()) == allocated && (old.sum.is_some() || self.holds(&leaf, content)))
+    }
+
+    fn holds(&self, leaf: &Leaf, content: &[u8]) -> bool {
+        let mut rest = content;
+        leaf.extents.iter().all(|extent| {
+            let length = extent_len(extent, (0, rest.len() as u64)) as usize;
+            let (part, behind) = rest.split_at(length);
+            rest = behind;
+            match extent {
+                Extent::Data { id, .. } => self.repository.domain.id(RecordKind::Data, part) == *id,
+                Extent::Hole { .. } | Extent::Zeros { .. } => is_zero(part),
+            }
+        })
     }
 
     /// A region of which only what changed is read.

@@ -167,7 +167,7 @@ impl Repository {
     fn bring_back(&self, manifest: &PointManifest, trash: &mut Trash) -> Result<bool> {
         let _alone = self.decide_alone();
         match self.check_complete(manifest) {
-            Ok(()) => {}
+            Ok(_) => {}
             Err(Error::Incomplete { .. }) => return Ok(false),
             Err(error) => return Err(error),
         }

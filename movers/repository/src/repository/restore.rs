@@ -6,17 +6,16 @@ use super::Repository;
 use super::points::extent_len;
 use super::records::{Found, Reader};
 use super::stages::{Stage, Stages};
-use crate::direct::{Aligned, Direct};
+use super::target::Target;
+use crate::direct::Aligned;
 use crate::{Error, Result};
 use farshore_format::repository::{ChunkId, DiskTree, Extent, Listed, PointDisk, REGION, region_len, regions_in};
 use farshore_format::{join_sums, region_sum, zero_sum};
 use farshore_schemas::ids::Digest;
 use farshore_schemas::units::ByteCount;
 use std::collections::HashMap;
-use std::fs::File;
 use std::num::NonZeroUsize;
 use std::ops::Range;
-use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
@@ -34,20 +33,13 @@ pub struct Restored {
     pub checksum: Digest,
 }
 
-/// An image that is being written.
-pub(super) struct Target<'a> {
-    file: &'a File,
-    path: &'a Path,
-    direct: Direct,
-}
-
 struct Run<'a> {
     repository: &'a Repository,
     disk: &'a PointDisk,
     tree: &'a DiskTree,
     regions: &'a [Listed],
     /// Where to; none to prove only.
-    target: Option<&'a Target<'a>>,
+    target: Option<&'a dyn Target>,
     stages: &'a Stages,
     next: AtomicU64,
     failed: AtomicBool,
@@ -60,7 +52,7 @@ struct Run<'a> {
 }
 
 impl Repository {
-    /// Writes a disk of a point to an empty file, durable, and proves the whole by its checksum.
+    /// Writes a disk of a point to a target, durable, and proves the whole by its checksum.
     ///
     /// # Errors
     /// [`Error::NoChunk`], [`Error::Damage`] when a record is missing or not what was stored, [`Error::Disk`] when the target
@@ -68,14 +60,11 @@ impl Repository {
     pub fn restore_disk(
         &self,
         disk: &PointDisk,
-        (file, path): (&File, &Path),
+        target: &dyn Target,
         (threads, stages): (NonZeroUsize, &Stages),
     ) -> Result<Restored> {
-        let failed = |source| Error::Disk { path: path.to_owned(), action: "written", source };
-        file.set_len(disk.size.0).map_err(failed)?;
-        let target = Target { file, path, direct: Direct::of(file) };
-        let restored = self.read_disk(disk, Some(&target), (threads, stages, &mut Vec::new()))?;
-        stages.time(Stage::Target, || file.sync_all()).map_err(failed)?;
+        let restored = self.read_disk(disk, Some(target), (threads, stages, &mut Vec::new()))?;
+        stages.time(Stage::Target, || target.sync()).map_err(|source| unwritten(target, source))?;
         Ok(restored)
     }
 
@@ -84,7 +73,7 @@ impl Repository {
     pub(super) fn read_disk(
         &self,
         disk: &PointDisk,
-        target: Option<&Target<'_>>,
+        target: Option<&dyn Target>,
         (threads, stages, wrong): (NonZeroUsize, &Stages, &mut Vec<ChunkId>),
     ) -> Result<Restored> {
         let mut reader = Reader::new(self);
@@ -120,8 +109,7 @@ impl Repository {
         if let Some(target) = target {
             let mut zeros = std::mem::take(&mut *run.zeros.lock().unwrap_or_else(PoisonError::into_inner));
             zeros.sort_by_key(|range| range.start);
-            crate::allocation::allocate(target.file, &farshore_format::Allocation::of_ranges(zeros))
-                .map_err(|source| Error::Disk { path: target.path.to_owned(), action: "written", source })?;
+            target.zeros(zeros).map_err(|source| unwritten(target, source))?;
         }
         let mut sums = run.sums.into_inner().unwrap_or_else(PoisonError::into_inner);
         sums.sort_by_key(|(region, _)| *region);
@@ -170,11 +158,11 @@ impl Run<'_> {
         let Some(target) = self.target else { return Ok(()) };
         self.stages
             .time(Stage::Target, || self.write(target, (start, &leaf.extents), content))
-            .map_err(|source| Error::Disk { path: target.path.to_owned(), action: "written", source })
+            .map_err(|source| unwritten(target, source))
     }
 
-    /// Writes runs of data and of allocated zeros; leaves holes.
-    fn write(&self, target: &Target<'_>, (start, extents): (u64, &[Extent]), content: &[u8]) -> std::io::Result<()> {
+    /// Writes runs of data, leaves holes, and notes zeros that take space.
+    fn write(&self, target: &dyn Target, (start, extents): (u64, &[Extent]), content: &[u8]) -> std::io::Result<()> {
         let mut at = 0usize;
         let mut run = 0..0;
         for extent in extents {
@@ -189,21 +177,25 @@ impl Run<'_> {
                     let zeros = start + at as u64..start + end as u64;
                     self.zeros.lock().unwrap_or_else(PoisonError::into_inner).push(zeros);
                 }
-                Extent::Hole { .. } => {}
+                Extent::Hole { .. } => target.hole(start + at as u64..start + end as u64)?,
             }
             at = end;
         }
         self.write_run(target, start, (&content[run.clone()], run.start))
     }
 
-    fn write_run(&self, target: &Target<'_>, start: u64, (bytes, at): (&[u8], usize)) -> std::io::Result<()> {
+    fn write_run(&self, target: &dyn Target, start: u64, (bytes, at): (&[u8], usize)) -> std::io::Result<()> {
         self.written.fetch_add(bytes.len() as u64, Ordering::Relaxed);
-        if bytes.is_empty() { Ok(()) } else { target.direct.write(target.file, bytes, start + at as u64) }
+        if bytes.is_empty() { Ok(()) } else { target.write_at(bytes, start + at as u64) }
     }
 }
 
+fn unwritten(target: &dyn Target, source: std::io::Error) -> Error {
+    Error::Disk { path: target.path().to_owned(), action: "written", source }
+}
+
 /// Reads a region's records into place, those of one pack together.
-fn fill(reader: &mut Reader<'_>, extents: &[Extent], (content, left): (&mut [u8], u64)) -> Result<()> {
+pub(super) fn fill(reader: &mut Reader<'_>, extents: &[Extent], (content, left): (&mut [u8], u64)) -> Result<()> {
     let mut places: HashMap<ChunkId, Vec<(usize, usize)>> = HashMap::new();
     let mut at = 0usize;
     for extent in extents {

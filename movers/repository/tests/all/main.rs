@@ -29,6 +29,8 @@ mod repository_python;
 #[cfg(test)]
 mod repository_regions;
 #[cfg(test)]
+mod repository_relied;
+#[cfg(test)]
 mod repository_remote;
 #[cfg(test)]
 mod repository_repair;

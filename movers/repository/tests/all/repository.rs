@@ -3,7 +3,7 @@
 
 use farshore_format::repository::{Compression, PointDisk, PointManifest};
 use farshore_repository::{
-    BackedUp, BackupOptions, Changes, Create, RawSource, Repository, Source, Stages, Unlock, WriteSession,
+    BackedUp, BackupOptions, Changes, Create, RawSource, RawTarget, Repository, Source, Stages, Unlock, WriteSession,
 };
 use farshore_schemas::ids::{Digest, DiskName, Name, PointId, SiteName, VmName, VmRef};
 use farshore_schemas::units::{ByteCount, Timestamp};
@@ -28,8 +28,12 @@ pub(crate) fn threads() -> NonZeroUsize {
 }
 
 pub(crate) fn create(path: &Path, passphrase: Option<&str>) -> Arc<Repository> {
+    create_padded(path, passphrase, false)
+}
+
+pub(crate) fn create_padded(path: &Path, passphrase: Option<&str>, padding: bool) -> Arc<Repository> {
     let passphrase = passphrase.map(|text| text.as_bytes().to_vec());
-    let make = Create { name: name("r"), domain: name("d"), domain_secret: Some([7; 32]), passphrase };
+    let make = Create { name: name("r"), domain: name("d"), domain_secret: Some([7; 32]), passphrase, padding };
     Arc::new(Repository::create(path, &make).unwrap())
 }
 
@@ -71,7 +75,8 @@ pub(crate) fn back_up(repository: &Arc<Repository>, point: &str, image: &Path) -
 pub(crate) fn restore(repository: &Repository, point: &str, to: &Path) -> Result<(), farshore_repository::Error> {
     let manifest = repository.point(&point_id(point))?.expect("the point is there");
     let file = File::create(to).unwrap();
-    repository.restore_disk(&manifest.disks[0], (&file, to), (threads(), &Stages::default())).map(drop)
+    let target = RawTarget::new(&file, to, manifest.disks[0].size.0)?;
+    repository.restore_disk(&manifest.disks[0], &target, (threads(), &Stages::default())).map(drop)
 }
 
 /// Bytes that look like noise or like text, the same for the same seed.

@@ -1,7 +1,7 @@
 //! The reader in `ops/restore_point.py` was written from the format document alone: it must restore what is written here
 //! from the folder and the passphrase, and stop at damage.
 
-use crate::repository::{back_up, content, create, disk_name, manifest, point_id, read_in, threads};
+use crate::repository::{back_up, content, create_padded, disk_name, manifest, point_id, read_in, threads};
 use farshore_format::repository::Compression;
 use farshore_repository::{BackupOptions, Changes, RawSource, Stages};
 use std::fs::File;
@@ -33,12 +33,12 @@ fn lay(image: &Path, blocks: u64, bytes: &[u8]) {
 
 #[test]
 fn the_python_reader_restores_every_point_from_the_folder_and_the_passphrase() {
-    for passphrase in [None, Some("correct horse")] {
+    for (passphrase, padding) in [(None, false), (Some("correct horse"), false), (Some("correct horse"), true)] {
         let folder = tempfile::tempdir().unwrap();
         let at = |name: &str| folder.path().join(name);
         std::fs::write(at("passphrase"), "correct horse\n").unwrap();
         let given = passphrase.map(|_| at("passphrase"));
-        let repository = create(&at("r"), passphrase);
+        let repository = create_padded(&at("r"), passphrase, padding);
         // Day 1: noise, text, zeros that take space, holes, a short last block.
         File::create(at("day1")).unwrap().set_len(2 * SPAN + 1000).unwrap();
         for (start, seed) in [(3, 1), (500, 2), (4000, 3), (8190, 5)] {

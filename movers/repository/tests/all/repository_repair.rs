@@ -274,7 +274,8 @@ fn a_repair_that_ends_at_any_change_goes_on_from_there() {
 #[test]
 fn a_point_of_the_same_name_that_is_another_is_not_taken() {
     let world = World::new(None);
-    let make = Create { name: name("o"), domain: name("d"), domain_secret: Some([7; 32]), passphrase: None };
+    let make =
+        Create { name: name("o"), domain: name("d"), domain_secret: Some([7; 32]), passphrase: None, padding: false };
     let other = Arc::new(Repository::create(&world.at("other"), &make).unwrap());
     world.image("else.raw", 51);
     back_up(&other, "one", &world.at("else.raw"));
@@ -293,7 +294,8 @@ fn a_point_of_the_same_name_that_is_another_is_not_taken() {
 #[test]
 fn a_repository_of_another_domain_is_refused_before_anything_is_changed() {
     let world = World::new(None);
-    let make = Create { name: name("o"), domain: name("d"), domain_secret: Some([8; 32]), passphrase: None };
+    let make =
+        Create { name: name("o"), domain: name("d"), domain_secret: Some([8; 32]), passphrase: None, padding: false };
     drop(Repository::create(&world.at("other"), &make).unwrap());
     fs::remove_file(world.at("r/points/two")).unwrap();
     let error = world.repair_as(&world.open(), &["other"], &[]).unwrap_err();

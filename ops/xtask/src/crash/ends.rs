@@ -203,7 +203,7 @@ fn added_points(kind: Kind, events: &[u8]) -> Result<Vec<PointId>, Wrong> {
     if kind == Kind::Repository {
         let events: Vec<repository_messages::Event> = decode_checked(events)?;
         for event in events {
-            if let repository_messages::Event::PointAdded { point } = event {
+            if let repository_messages::Event::PointAdded { point, .. } = event {
                 added.push(point.point);
             }
         }

@@ -11,6 +11,7 @@ use farshore_hosts::FolderHost;
 use farshore_schemas::ids::{Kind, Name, VmName};
 use farshore_schemas::messages::host::{self, Work};
 use farshore_schemas::messages::job::{self, JobSpec, Retry, Schedule, Work as JobWork};
+use farshore_schemas::messages::keep::Keep;
 use farshore_schemas::messages::plan::{self, Action};
 use farshore_schemas::messages::replica::{self, PointChoice, Rest};
 use farshore_schemas::messages::{Message, Override};
@@ -262,7 +263,12 @@ pub(crate) fn restore(world: &World, known: &super::Held, target: &str) -> Resul
         host: name("hq-host"),
         vm: vm.clone(),
     };
-    let spec = JobSpec { work, schedule: Schedule::Manual, retry: Retry { attempts: 0, wait: Millis(0) }, keep: 1 };
+    let spec = JobSpec {
+        work,
+        schedule: Schedule::Manual,
+        retry: Retry { attempts: 0, wait: Millis(0) },
+        keep: Keep::newest(1),
+    };
     let job = name(target);
     // Said again after a crash it is refused, since the job has run: the first one counts.
     let _answer = world.hq.command(Kind::Job, &job, &Message::Job(job::Command::Define(spec)))?;

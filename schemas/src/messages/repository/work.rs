@@ -2,6 +2,7 @@
 
 use crate::ids::{Address, Name, PointId, Seq, VmRef};
 use crate::messages::agent::DiskPoint;
+use crate::messages::keep::Keep;
 use crate::units::Timestamp;
 use serde::{Deserialize, Serialize};
 
@@ -67,8 +68,8 @@ pub struct Wanted {
     pub job: Name,
     /// When the VM was frozen.
     pub taken: Timestamp,
-    /// Points of this VM and job to keep.
-    pub keep: u32,
+    /// Which points of this VM and job stay.
+    pub keep: Keep,
     /// The disks, as the source mover reported them.
     pub disks: Vec<DiskPoint>,
 }

@@ -7,6 +7,7 @@ use farshore_schemas::ids::{Address, VmName};
 use farshore_schemas::messages::agent::{DiskFacts, DiskPoint, DiskSink, Failure, Moved, Outcome, TaskSpec};
 use farshore_schemas::messages::host::VmFacts;
 use farshore_schemas::messages::job::{JobSpec, Retry, Schedule, Work};
+use farshore_schemas::messages::keep::Keep;
 use farshore_schemas::messages::repository::{Purpose, RestorePoint};
 use farshore_schemas::messages::session::{Command, Event};
 use farshore_schemas::messages::{
@@ -44,7 +45,7 @@ pub(super) fn restore() -> Work {
 
 pub(super) fn begin(work: Work, attempts: Option<u32>) -> Command {
     let retry = Retry { attempts: 3, wait: Millis::from_mins(10) };
-    let spec = JobSpec { work, schedule: Schedule::Manual, retry, keep: 7 };
+    let spec = JobSpec { work, schedule: Schedule::Manual, retry, keep: Keep::newest(7) };
     let retry = attempts.map(|attempts| Retry { attempts, ..retry });
     Command::Begin { job: name("nightly"), spec: Box::new(spec), retry }
 }

@@ -1,11 +1,12 @@
 //! `farshore repo backup`: reads images in and makes a point of them.
 
-use super::{bar, bytes, changed, failed, open, threads};
-use crate::cli::{Output, RepoBackupArgs};
+use super::{bar, bytes, changed, failed, image_failed, open, threads};
+use crate::cli::{CompressionClass, ImageFormat, Output, RepoBackupArgs};
 use crate::failure::{Exit, Failure};
 use crate::output::{say, structured, table};
 use farshore_format::repository::{Compression, PointDisk, PointManifest};
-use farshore_repository::{BackedUp, BackupOptions, Changes, RawSource, Repository, Source, Stages, WriteSession};
+use farshore_images::{Backing, Format};
+use farshore_repository::{BackedUp, BackupOptions, Changes, Repository, Source, Stages, WriteSession};
 use farshore_repository::{Error, Store};
 use farshore_schemas::ids::{Digest, DiskName, Name, PointId, SiteName, VmName, VmRef};
 use farshore_schemas::units::{ByteCount, Timestamp};
@@ -26,8 +27,17 @@ type State = Option<[i128; 5]>;
 struct Image {
     path: PathBuf,
     name: DiskName,
-    source: RawSource,
-    state: State,
+    source: farshore_images::Image,
+    /// Every file that it is read from, as it was before.
+    states: Vec<(PathBuf, State)>,
+}
+
+/// How images are opened.
+#[derive(Debug, Clone, Copy, Default)]
+struct Opening {
+    /// By their names, if none.
+    format: Option<ImageFormat>,
+    backing: Backing,
 }
 
 /// What a whole backup came to.
@@ -47,7 +57,7 @@ struct Base {
 
 /// Counts what is read.
 struct Counted<'a> {
-    source: &'a RawSource,
+    source: &'a farshore_images::Image,
     bar: &'a ProgressBar,
 }
 
@@ -74,12 +84,17 @@ impl Source for Counted<'_> {
 /// Runs the verb.
 pub(super) fn run(args: &RepoBackupArgs, output: Output, quiet: bool) -> Result<(), Failure> {
     let begun = Instant::now();
-    let images = look_at(&args.images)?;
+    // Both take a while: the one walks the images' extents, the other derives a key.
+    let (images, repository) = std::thread::scope(|scope| {
+        let images = scope.spawn(|| look_at(&args.images, Opening::of(args)));
+        let repository = open(&args.at);
+        (images.join().expect("looking at an image does not panic"), repository)
+    });
+    let (images, repository) = (images?, Arc::new(repository?));
     if args.changed.is_some() && images.len() > 1 {
         let text = "--changed lists the ranges of one disk, and several were named";
         return Err(Failure::new("FS-REPO-CHANGED", text, "back the VM up without --changed"));
     }
-    let repository = Arc::new(open(&args.at)?);
     let taken = Timestamp(jiff::Timestamp::now().as_millisecond());
     let point = point_name(&repository, args, taken)?;
     let base = base(&repository, args, &images)?;
@@ -90,7 +105,8 @@ pub(super) fn run(args: &RepoBackupArgs, output: Output, quiet: bool) -> Result<
         bar.set_message(image.name.to_string());
         let disk = base.as_ref().and_then(|base| base.disks.iter().find(|disk| disk.name == image.name));
         let changes = disk.map(|disk| Changes { disk, ranges });
-        read_in(&session, (image, changes), (threads, &stages), &bar)
+        let options = BackupOptions { compression: compression(args.compression), threads, path: image.path.clone() };
+        read_in(&session, (image, changes), (&options, &stages), &bar)
     })?;
     bar.finish_and_clear();
     let point = PointManifest {
@@ -116,7 +132,7 @@ fn point_disk(disk: &BackedUp) -> PointDisk {
     PointDisk { name: disk.name.clone(), size: disk.size, checksum: disk.checksum, disk: Digest(disk.disk.0) }
 }
 
-fn look_at(paths: &[PathBuf]) -> Result<Vec<Image>, Failure> {
+fn look_at(paths: &[PathBuf], opening: Opening) -> Result<Vec<Image>, Failure> {
     let mut images: Vec<Image> = Vec::new();
     for path in paths {
         let state = state_of(path)?;
@@ -128,10 +144,37 @@ fn look_at(paths: &[PathBuf]) -> Result<Vec<Image>, Failure> {
             let text = format!("two of the images are named {name}: a VM's disks are named after their files");
             return Err(Failure::new("FS-REPO-DISK-NAME", text, "link to one of them under another name"));
         }
-        let source = RawSource::open(path).map_err(failed)?;
-        images.push(Image { path: path.clone(), name, source, state });
+        let source = opening.open(path)?;
+        let behind = source.backing_files().iter().map(|path| Ok((path.clone(), state_of(path)?)));
+        let states = std::iter::once(Ok((path.clone(), state))).chain(behind).collect::<Result<_, Failure>>()?;
+        images.push(Image { path: path.clone(), name, source, states });
     }
     Ok(images)
+}
+
+impl Opening {
+    fn of(args: &RepoBackupArgs) -> Opening {
+        let backing = if args.allow_backing { Backing::Allowed } else { Backing::Denied };
+        Opening { format: args.format, backing }
+    }
+
+    fn open(self, path: &Path) -> Result<farshore_images::Image, Failure> {
+        let opened = match self.format {
+            Some(ImageFormat::Raw) => farshore_images::Image::open(path, Format::Raw, self.backing),
+            Some(ImageFormat::Qcow2) => farshore_images::Image::open(path, Format::Qcow2, self.backing),
+            None => farshore_images::Image::open_by_name(path, self.backing),
+        };
+        opened.map_err(|error| image_failed(&error))
+    }
+}
+
+fn compression(class: CompressionClass) -> Compression {
+    match class {
+        CompressionClass::None => Compression::None,
+        CompressionClass::Fast => Compression::Fast,
+        CompressionClass::Balanced => Compression::Balanced,
+        CompressionClass::High => Compression::High,
+    }
 }
 
 fn state_of(path: &Path) -> Result<State, Failure> {
@@ -230,20 +273,23 @@ fn read_all(
 fn read_in(
     session: &WriteSession,
     (image, changes): (&Image, Option<Changes<'_>>),
-    (threads, stages): (NonZeroUsize, &Stages),
+    (options, stages): (&BackupOptions, &Stages),
     bar: &ProgressBar,
 ) -> Result<BackedUp, Failure> {
-    let options = BackupOptions { compression: Compression::Balanced, threads, path: image.path.clone() };
     let source = Counted { source: &image.source, bar };
-    session.repository().backup_disk(&image.name, (&source, &options, changes), stages).map_err(failed)
+    session.repository().backup_disk(&image.name, (&source, options, changes), stages).map_err(failed)
 }
 
-/// Refuses when an image has changed since it was first looked at.
+/// Refuses when a file that an image is read from has changed since it was first looked at.
 fn still(image: &Image) -> Result<(), Failure> {
-    if state_of(&image.path)? == image.state {
-        return Ok(());
+    let mut moved = None;
+    for (path, state) in &image.states {
+        if state_of(path)? != *state {
+            moved = moved.or(Some(path));
+        }
     }
-    let text = format!("{} was written to while the disks were read: no point is made", image.path.display());
+    let Some(path) = moved else { return Ok(()) };
+    let text = format!("{} was written to while the disks were read: no point is made", path.display());
     let advice = "stop its VM or take a snapshot, then run it again";
     Err(Failure::new("FS-REPO-MOVING", text, advice).with(Exit::Mismatch))
 }

@@ -1,4 +1,4 @@
-use super::{Image, look_at, read_all};
+use super::{Image, Opening, look_at, read_all};
 use crate::failure::{Exit, Failure};
 use farshore_format::ChunkId;
 use farshore_repository::BackedUp;
@@ -26,7 +26,7 @@ fn an_image_that_changes_while_another_is_read_makes_no_point() {
     let folder = tempfile::tempdir().unwrap();
     let paths = images(folder.path());
     for (changed, while_read) in [("first", "second"), ("second", "first"), ("first", "first"), ("second", "second")] {
-        let images = look_at(&paths).unwrap();
+        let images = look_at(&paths, Opening::default()).unwrap();
         let failure = read_all(&images, &mut |image| {
             if image.name.as_str() == while_read {
                 std::fs::write(folder.path().join(changed), "something else").unwrap();
@@ -38,6 +38,6 @@ fn an_image_that_changes_while_another_is_read_makes_no_point() {
         assert_eq!((failure.code.as_str(), failure.exit), ("FS-REPO-MOVING", Exit::Mismatch), "{failure}");
         assert!(failure.message.contains(changed), "{failure}");
     }
-    let images = look_at(&paths).unwrap();
+    let images = look_at(&paths, Opening::default()).unwrap();
     assert_eq!(read_all(&images, &mut read).unwrap().len(), 2);
 }

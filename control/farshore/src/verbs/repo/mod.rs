@@ -4,7 +4,9 @@
 pub(crate) mod adopt;
 mod backup;
 mod changed;
+pub(crate) mod hold;
 pub(crate) mod keys;
+mod mount;
 mod prune;
 mod restore;
 mod verify;
@@ -30,14 +32,31 @@ pub(crate) fn run(verb: RepoVerb, output: Output, quiet: bool) -> Result<(), Fai
         RepoVerb::Stats { at } => stats(&at, output),
         RepoVerb::Verify(args) => verify::run(&args, output, quiet),
         RepoVerb::Restore(args) => restore::run(&args, output, quiet),
+        RepoVerb::Mount(args) => mount::run(&args, output, quiet),
         RepoVerb::Prune(args) => prune::run(&args, output, quiet),
         RepoVerb::Adopt(args) => adopt::run(&args, output),
+        RepoVerb::Hold(args) => hold::hold(&args),
+        RepoVerb::Release { held } => hold::release(&held),
         RepoVerb::Key(verb) => keys::run(verb, output, quiet),
     }
 }
 
 fn failed(error: Error) -> Failure {
     Failure::repository(&error)
+}
+
+fn image_failed(error: &farshore_images::ImageError) -> Failure {
+    match error {
+        farshore_images::ImageError::Raw(error) => Failure::repository(error),
+        farshore_images::ImageError::Ambiguous { .. }
+        | farshore_images::ImageError::Backing { .. }
+        | farshore_images::ImageError::Size { .. } => {
+            Failure::new(&error.code(), error.to_string(), error.advice()).with(Exit::Refused)
+        }
+        farshore_images::ImageError::Unsound { .. } => {
+            Failure::new(&error.code(), error.to_string(), error.advice()).with(Exit::Mismatch)
+        }
+    }
 }
 
 /// Opens it for writing.
@@ -114,12 +133,14 @@ fn init(args: &RepoInitArgs, output: Output, quiet: bool) -> Result<(), Failure>
         domain: domain.as_ref().map_or_else(own, |domain| domain.name.clone()),
         domain_secret: domain.map(|domain| domain.secret),
         passphrase: unlock.passphrase,
+        padding: args.padding,
     };
     let repository = Repository::create(&args.at.path, &make).map_err(failed)?;
     let shown = json!({
         "repository": repository.name().to_string(),
         "domain": repository.domain_name().to_string(),
         "encrypted": repository.encrypted(),
+        "padded": repository.padded(),
     });
     if !structured(output, &shown)? {
         let how = if repository.encrypted() { "encrypted" } else { "not encrypted" };
@@ -191,6 +212,7 @@ fn stats(at: &RepoAt, output: Output) -> Result<(), Failure> {
         "repository": repository.name().to_string(),
         "domain": repository.domain_name().to_string(),
         "encrypted": repository.encrypted(),
+        "padded": repository.padded(),
         "points": points,
         "packs": repository.packs(),
         "stored": stored.0,
@@ -208,6 +230,7 @@ fn stats(at: &RepoAt, output: Output) -> Result<(), Failure> {
         ("domain", repository.domain_name().to_string()),
         ("owner", adopt::owner_line(owner.as_ref())),
         ("encrypted", if repository.encrypted() { "yes" } else { "no" }.to_owned()),
+        ("padded", if repository.padded() { "yes" } else { "no" }.to_owned()),
         ("points", points.to_string()),
         ("packs", repository.packs().to_string()),
         ("stored", bytes(stored)),

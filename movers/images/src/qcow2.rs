@@ -1,0 +1,105 @@
+//! Reading a qcow2 image.
+
+use crate::gate::Gate;
+use crate::{Backing, ImageError};
+use farshore_repository::Source;
+use imago::file::File;
+use imago::qcow2::Qcow2;
+use imago::{FormatAccess, FormatDriverBuilder, Mapping, Storage, StorageOpenOptions};
+use std::io::{Error, Result};
+use std::ops::Range;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
+
+/// No hypervisor makes a larger disk; a header that says more would keep us busy for ever.
+const LARGEST: u64 = 64 << 40;
+
+/// A disk in a qcow2 image, compressed clusters and backing files included. Nobody may write to it meanwhile.
+#[derive(Debug)]
+pub struct Qcow2Source {
+    access: FormatAccess<File>,
+    size: u64,
+    extents: Vec<Range<u64>>,
+    backing: Vec<PathBuf>,
+}
+
+/// Calls imago, which is somebody else's code on what may be anybody's file: should it come to a panic there, that is one
+/// image that cannot be read.
+pub(crate) fn guarded<T>(call: impl FnOnce() -> Result<T>) -> Result<T> {
+    catch_unwind(AssertUnwindSafe(call)).unwrap_or_else(|_| Err(Error::other("it makes no sense")))
+}
+
+impl Qcow2Source {
+    pub(crate) fn open(path: &Path, backing: Backing) -> std::result::Result<Qcow2Source, ImageError> {
+        // First as what it is on disk, so that no folder, pipe or tape is opened for an image.
+        let raw = farshore_repository::RawSource::open(path)?;
+        drop(raw);
+        let gate = Gate::new(backing);
+        let opened = guarded(|| {
+            let storage = File::open(StorageOpenOptions::new().filename(path))?;
+            let access = FormatAccess::new(Qcow2::<File>::builder(storage).open(gate.clone())?);
+            let extents = extents(&access)?;
+            Ok((access, extents))
+        });
+        let asked = std::mem::take(&mut *gate.asked());
+        if let Some(denied) = asked.denied {
+            return Err(ImageError::Backing { path: path.to_owned(), backing: denied });
+        }
+        let unsound = |error: Error| ImageError::Unsound { path: path.to_owned(), why: error.to_string() };
+        let (access, extents) = opened.map_err(unsound)?;
+        let size = access.size();
+        Ok(Qcow2Source { access, size, extents, backing: asked.opened })
+    }
+
+    pub(crate) fn backing_files(&self) -> &[PathBuf] {
+        &self.backing
+    }
+}
+
+/// What holds data, in this image or one behind it.
+fn extents(access: &FormatAccess<File>) -> Result<Vec<Range<u64>>> {
+    let (mut at, size) = (0, access.size());
+    if size > LARGEST {
+        return Err(Error::other(format!(
+            "it says that its disk has {size} bytes, and no disk has more than {LARGEST}"
+        )));
+    }
+    let mut extents: Vec<Range<u64>> = Vec::new();
+    while at < size {
+        let (mapping, length) = access.get_mapping(at, size - at)?;
+        let end = at + length.min(size - at);
+        if end == at {
+            return Err(Error::other(format!("it does not say what is at byte {at}")));
+        }
+        let holds = !matches!(mapping, Mapping::Zero { .. });
+        match extents.last_mut() {
+            Some(last) if holds && last.end == at => last.end = end,
+            Some(_) | None if holds => extents.push(at..end),
+            Some(_) | None => {}
+        }
+        at = end;
+    }
+    Ok(extents)
+}
+
+impl Source for Qcow2Source {
+    fn size(&self) -> u64 {
+        self.size
+    }
+
+    fn extents(&self) -> &[Range<u64>] {
+        &self.extents
+    }
+
+    fn allocated(&self) -> &[Range<u64>] {
+        &self.extents
+    }
+
+    fn read_at(&self, offset: u64, into: &mut [u8]) -> Result<()> {
+        // What is behind the end would read as zeros.
+        if into.len() as u64 > self.size.saturating_sub(offset) {
+            return Err(std::io::ErrorKind::UnexpectedEof.into());
+        }
+        guarded(|| self.access.read(into, offset))
+    }
+}

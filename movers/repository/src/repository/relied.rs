@@ -1,0 +1,97 @@
+//! Knowing that a disk of a point is whole without walking its tree. A point is made only when everything that it names was
+//! found; packs never change, so that all of it is there for as long as each of these packs is, with its head and its end.
+//! Which packs those are is kept beside the repository, in `relied/`, and is derived: a disk of which nothing is kept, or
+//! nothing that can be read, is walked.
+
+use super::Repository;
+use super::check::Whole;
+use crate::Result;
+use farshore_format::repository::{ChunkId, FileId, PointDisk, Reliance};
+use farshore_schemas::ids::Digest;
+use std::collections::HashSet;
+use std::path::PathBuf;
+use std::sync::PoisonError;
+
+const FOLDER: &str = "relied";
+
+impl Repository {
+    fn reliance_path(&self, disk: &Digest) -> PathBuf {
+        self.root.join(FOLDER).join(disk.to_string())
+    }
+
+    /// Takes the leaves of a disk for whole, if every pack that it relies on is there and nothing is known to be damaged.
+    pub(super) fn is_relied_on(&self, disk: &PointDisk, leaves: &[ChunkId]) -> Result<bool> {
+        let path = self.reliance_path(&disk.disk);
+        let Ok(Some(bytes)) = self.io.read(&path) else { return Ok(false) };
+        let reliance = match Reliance::decode(&bytes, self.sealing.key.as_ref()) {
+            Ok(reliance) if reliance.disk == disk.disk => reliance,
+            Ok(_) | Err(_) => return Ok(false),
+        };
+        let packs = {
+            let index = self.index();
+            let known: Option<HashSet<u32>> =
+                reliance.packs.iter().map(|pack| index.number_of(&FileId(pack.0))).collect();
+            known.filter(|_| index.damage.marks.is_empty())
+        };
+        let Some(packs) = packs else { return Ok(false) };
+        for pack in &packs {
+            if !self.vet(*pack)? {
+                return Ok(false);
+            }
+        }
+        self.remember(Whole::of(leaves.iter().copied(), packs));
+        Ok(true)
+    }
+
+    /// Keeps that disks of a point that was just made rely on these packs, and forgets it of what they came after: the next
+    /// point follows this one. It is derived, so whatever goes wrong costs a walk and no more.
+    pub(super) fn rely_on(&self, disks: &[PointDisk], packs: Option<HashSet<u32>>) {
+        let before = std::mem::take(&mut *self.followed.lock().unwrap_or_else(PoisonError::into_inner));
+        let Some(packs) = packs else { return };
+        let ids: Option<Vec<Digest>> = {
+            let index = self.index();
+            packs.into_iter().map(|pack| index.pack(pack).map(|id| Digest(id.0))).collect()
+        };
+        // One that went meanwhile, or what it held was written anew: then nothing is known.
+        let Some(packs) = ids else { return };
+        for disk in disks {
+            let reliance = Reliance { disk: disk.disk, packs: packs.clone() };
+            if let Err(error) = self.keep_reliance(&reliance) {
+                tracing::warn!(disk = %disk.name, %error, "the next backup of this disk will take longer");
+            }
+        }
+        let stays = |id: &Digest| disks.iter().any(|disk| disk.disk == *id);
+        for id in before.iter().filter(|id| !stays(id)) {
+            // One that stays takes space and nothing else.
+            let _left = std::fs::remove_file(self.reliance_path(id));
+        }
+    }
+
+    fn keep_reliance(&self, reliance: &Reliance) -> Result<()> {
+        let bytes = reliance.encode(self.sealing.fresh()).expect("an open repository that seals has its key");
+        self.io.make_folder(&self.root.join(FOLDER))?;
+        let path = self.reliance_path(&reliance.disk);
+        let temporary = path.with_extension("new");
+        let written = self.io.make_file(&temporary).and_then(|file| self.io.write_at(&file, &temporary, &bytes, 0));
+        let written = written.and_then(|()| self.io.rename(&temporary, &path));
+        if written.is_err() {
+            let _left = std::fs::remove_file(&temporary);
+        }
+        written
+    }
+
+    /// Forgets what disks rely on that no point names any more.
+    pub(super) fn rely_on_no_others(&self) {
+        let (Ok(points), Ok(names)) = (self.points(), self.io.names(&self.root.join(FOLDER))) else { return };
+        let named: HashSet<String> =
+            points.iter().flat_map(|point| &point.disks).map(|disk| disk.disk.to_string()).collect();
+        for name in names.iter().filter(|name| !named.contains(*name)) {
+            let _left = std::fs::remove_file(self.root.join(FOLDER).join(name));
+        }
+    }
+
+    /// The disk that one which is being read follows.
+    pub(super) fn follow(&self, disk: Digest) {
+        self.followed.lock().unwrap_or_else(PoisonError::into_inner).insert(disk);
+    }
+}
