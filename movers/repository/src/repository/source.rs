@@ -72,10 +72,11 @@ impl RawSource {
         rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::Sequential)?;
         let whole: Vec<Range<u64>> = std::iter::once(0..size).collect();
         let (extents, allocated) = if file.metadata()?.is_file() {
-            let extents = sparse::extents(&file)?.into_iter().map(|extent| extent.offset..extent.end()).collect();
+            let extents = sparse::extents(&file)?;
+            let allocated = allocation::of_known(&file, &extents)?;
             (
-                extents,
-                allocation::of(&file)?.runs().iter().map(|run| run.span(size)).map(|(at, len)| at..at + len).collect(),
+                extents.into_iter().map(|extent| extent.offset..extent.end()).collect(),
+                allocated.runs().iter().map(|run| run.span(size)).map(|(at, len)| at..at + len).collect(),
             )
         } else {
             (whole.clone(), whole)
