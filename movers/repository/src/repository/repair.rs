@@ -129,8 +129,8 @@ impl Repository {
         }
     }
 
-    /// Points that the roster names or whose files are here, and that are not what they were, as a copy has them: by the very
-    /// file that the roster names, or by disks that are known here. Another point may bear the same name elsewhere.
+    /// Points that the roster names and that are not what they were, as a copy has them: by the very file that the roster names.
+    /// Another point may bear the same name elsewhere, or have borne it here, even one whose disks are still here.
     fn points_to_bring(&self, others: &[Repository]) -> Result<Vec<PointManifest>> {
         let named = self.named_files()?;
         let names: BTreeSet<PointId> = self.point_names()?.into_iter().chain(self.lost_points()?).collect();
@@ -147,20 +147,13 @@ impl Repository {
             }
             for other in others {
                 let Ok(Some(manifest)) = other.point(&point) else { continue };
-                let same = named.is_some() && other.hash_of(&other.point_path(&point))? == named;
-                if same || (!readable && self.knows_disks(&manifest)?) {
+                if named.is_some() && other.hash_of(&other.point_path(&point))? == named {
                     back.push(manifest);
                     break;
                 }
             }
         }
         Ok(back)
-    }
-
-    /// Whether every disk of a point was stored here once, be it damaged since.
-    fn knows_disks(&self, manifest: &PointManifest) -> Result<bool> {
-        let disks: Vec<ChunkId> = manifest.disks.iter().map(farshore_format::repository::PointDisk::record).collect();
-        Ok(!disks.is_empty() && self.places(&disks)?.iter().all(Option::is_some))
     }
 
     /// Writes a point's file anew once all that it names is here; one that lies there is kept in the trash. Whether it was.
