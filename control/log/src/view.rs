@@ -17,12 +17,15 @@ use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
 /// Updates that may wait for the view's thread. More of them wait for it.
 const QUEUE: usize = 4096;
 /// Updates that are written in one batch at most.
 const COALESCE: usize = 1024;
 const CACHE_BYTES: u64 = 32 << 20;
+/// How long the file of a view that was just closed is waited for.
+const LET_GO: Duration = Duration::from_secs(5);
 
 /// Entries have keys with this prefix, so that they cannot be taken for the mark.
 const ENTRY: u8 = b'e';
@@ -275,7 +278,18 @@ fn guarded<T>(act: impl FnOnce() -> T) -> Result<T, String> {
 }
 
 fn open_db(path: &Path) -> sled::Result<sled::Db> {
+    wait_until_let_go(path);
     sled::Config::new().path(path).cache_capacity(CACHE_BYTES).open()
+}
+
+/// sled locks its file, and threads of its own may keep it a moment after the last handle is gone: who opens the view
+/// again at once would take that for a view that cannot be read. Whether it has been let go in the end is sled's to say.
+fn wait_until_let_go(path: &Path) {
+    let Ok(file) = fs::File::open(path.join("db")) else { return };
+    let since = Instant::now();
+    while matches!(file.try_lock(), Err(fs::TryLockError::WouldBlock)) && since.elapsed() < LET_GO {
+        std::thread::sleep(Duration::from_millis(1));
+    }
 }
 
 /// Opens a view that is there and reads all of it.
