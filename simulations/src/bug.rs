@@ -36,6 +36,8 @@ pub enum Bug {
     OwnerNotChecked,
     /// A sweep takes what only manifests name that the log does not know.
     UnknownManifestNotHeld,
+    /// An agent drops what must stay, when it is told to.
+    ImmutableDropped,
 }
 
 impl Bug {
@@ -55,13 +57,14 @@ impl Bug {
             | Bug::CommitUnchecked
             | Bug::HoldByWallClock
             | Bug::OwnerNotChecked
-            | Bug::UnknownManifestNotHeld => "repository",
+            | Bug::UnknownManifestNotHeld
+            | Bug::ImmutableDropped => "repository",
         }
     }
 }
 
 /// All of them.
-pub const BUGS: [Bug; 14] = [
+pub const BUGS: [Bug; 15] = [
     Bug::EpochCheckSkipped,
     Bug::AckBeforeSync,
     Bug::WatermarkNotKept,
@@ -76,6 +79,7 @@ pub const BUGS: [Bug; 14] = [
     Bug::HoldByWallClock,
     Bug::OwnerNotChecked,
     Bug::UnknownManifestNotHeld,
+    Bug::ImmutableDropped,
 ];
 
 /// The bug of a run, if it has one.

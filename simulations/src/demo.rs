@@ -68,8 +68,13 @@ fn definitions(sim: &mut Sim) -> Vec<(&'static str, Address, Message)> {
     }
     let holds = [Millis(0), Millis::from_mins(5), Millis::from_mins(60), TRASH_HOLD];
     let trash_hold = holds[keep as usize % holds.len()];
-    let spec =
-        RepositorySpec { mover: layout::name("mover-v"), path: "/vault".to_owned(), passphrase_file: None, trash_hold };
+    let spec = RepositorySpec {
+        mover: layout::name("mover-v"),
+        path: "/vault".to_owned(),
+        passphrase_file: None,
+        trash_hold,
+        immutable: None,
+    };
     let define = Message::Repository(messages::repository::Command::Define(spec));
     all.push(("define the repository", at(HQ, Kind::Repository, "vault"), define));
     let backup = Work::Backup { host: layout::name("host-a"), vms: Vec::new(), repository: layout::name("vault") };

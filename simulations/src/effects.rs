@@ -183,7 +183,7 @@ impl Sim {
                 self.world.open_access(&place(repository), &order.task, peers)
             }
             TaskSpec::CloseAccess { repository, access } => self.world.close_access(&place(repository), access),
-            TaskSpec::CommitPoint { repository, point, vm, taken, disks } => {
+            TaskSpec::CommitPoint { repository, point, vm, taken, disks, immutable: _ } => {
                 self.world.commit_point(&place(repository), (point, vm), (*taken, disks), blind)
             }
             TaskSpec::PrunePoints { repository, points, mark, position, step } => {

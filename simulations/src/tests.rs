@@ -84,7 +84,8 @@ mod bugs {
             | Bug::CommitUnchecked
             | Bug::HoldByWallClock
             | Bug::OwnerNotChecked
-            | Bug::UnknownManifestNotHeld => &["P6"],
+            | Bug::UnknownManifestNotHeld
+            | Bug::ImmutableDropped => &["P6"],
         }
     }
 

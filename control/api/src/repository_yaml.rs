@@ -18,6 +18,9 @@ pub(crate) struct RepositoryYaml {
     /// How long what was pruned can still be read: `72h` unless it says otherwise.
     #[serde(default)]
     trash_hold: Option<Hold>,
+    /// For how long a point must stay: `14d`. Without it, it may go at once.
+    #[serde(default)]
+    immutable: Option<Days>,
 }
 
 #[derive(Deserialize)]
@@ -31,7 +34,25 @@ impl RepositoryYaml {
     pub(crate) fn spec(self) -> RepositorySpec {
         let passphrase_file = self.encryption.map(|encryption| encryption.passphrase_file);
         let trash_hold = self.trash_hold.map_or(TRASH_HOLD, |hold| hold.0);
-        RepositorySpec { mover: self.mover, path: self.path, passphrase_file, trash_hold }
+        let immutable = self.immutable.map(|days| days.0);
+        RepositorySpec { mover: self.mover, path: self.path, passphrase_file, trash_hold, immutable }
+    }
+}
+
+/// A number of days, written `14d`.
+struct Days(Millis);
+
+/// As many as the field has (field.md 1.7).
+const MOST_DAYS: u64 = 9_999;
+
+impl<'de> Deserialize<'de> for Days {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        let days = text.strip_suffix('d').and_then(|days| days.parse().ok());
+        match days.filter(|days: &u64| (1..=MOST_DAYS).contains(days)) {
+            Some(days) => Ok(Days(Millis::from_mins(days * 24 * 60))),
+            None => Err(D::Error::custom(format!("{text:?} is not a number of days from 1d to {MOST_DAYS}d"))),
+        }
     }
 }
 

@@ -111,7 +111,10 @@ impl Engine {
             if counted.elapsed() >= COUNT_TRASH_EVERY {
                 counted = Instant::now();
                 let shared = self.shared.clone();
-                self.quick.push(Box::new(move || shared.count_trash()));
+                self.quick.push(Box::new(move || {
+                    shared.count_trash();
+                    shared.keep_immutable();
+                }));
             }
             if self.log.rewrite_due() {
                 let snapshot = self.table.snapshot(now());

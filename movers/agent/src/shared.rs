@@ -131,6 +131,18 @@ impl Shared {
         }
     }
 
+    /// What must stay in the repositories that are served here bears the file system's attribute, where it has one.
+    pub(crate) fn keep_immutable(&self) {
+        let names: Vec<Name> = self.tables().repositories.keys().cloned().collect();
+        for name in names {
+            let kept =
+                self.repository(&name).and_then(|repository| repository.keep_immutable().map_err(TaskError::from));
+            if let Err(error) = kept {
+                tracing::warn!(repository = %name, ?error, "what must stay there is kept by this agent alone for now");
+            }
+        }
+    }
+
     /// A host that is served here.
     pub(crate) fn host(&self, host: &Name) -> TaskResult<FolderHost> {
         let Some(Driver::Folder { path }) = self.tables().hosts.get(host).cloned() else {

@@ -66,6 +66,8 @@ impl Error {
             ("NO-MARK", "nothing was taken; the owner marks anew by itself", true)
         } else if matches!(self, Error::Held { .. }) {
             ("HELD", "wait: the owner asks again by itself; until then what was pruned can be read", true)
+        } else if matches!(self, Error::Immutable { .. }) {
+            ("IMMUTABLE", "wait for that date: until then nobody drops it, nor a pack that it names", false)
         } else {
             let advice = "the owner's log is older than the folder: recover the newest log, or adopt the folder";
             ("POSITION", advice, false)
@@ -141,7 +143,9 @@ impl Error {
             | Error::NotADevice { .. }
             | Error::SmallDevice { .. }
             | Error::Disk { .. } => self.opening_parts(),
-            Error::Position { .. } | Error::NoMark { .. } | Error::Held { .. } => self.prune_parts(),
+            Error::Position { .. } | Error::NoMark { .. } | Error::Held { .. } | Error::Immutable { .. } => {
+                self.prune_parts()
+            }
             Error::Foreign { store, .. } => (*store, "FOREIGN", "use an empty folder", false),
             Error::BadRecord { .. } | Error::NoChunk { .. } | Error::Incomplete { .. } => self.record_parts(),
             Error::PointDiffers { store, .. } => (*store, "POINT-DIFFERS", "give the new point another name", false),

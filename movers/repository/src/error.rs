@@ -227,6 +227,14 @@ pub enum Error {
         /// How long it still lies there at least.
         left: Millis,
     },
+    /// A point must stay until a date.
+    #[error("the point {point} is immutable for {} more", spelled(*left))]
+    Immutable {
+        /// Which.
+        point: PointId,
+        /// For how long.
+        left: Millis,
+    },
     /// A record that was sent is not what it says.
     #[error("record {id} was refused: {why}")]
     BadRecord {
@@ -373,4 +381,11 @@ pub enum Error {
         /// Checksum at the source.
         wanted: farshore_schemas::ids::Digest,
     },
+}
+
+/// A span in hours, or in days when there are several, rounded up.
+fn spelled(span: Millis) -> String {
+    const HOUR: u64 = 60 * 60 * 1_000;
+    let hours = span.0.div_ceil(HOUR);
+    if hours > 48 { format!("{} days", hours.div_ceil(24)) } else { format!("{hours} h") }
 }

@@ -9,6 +9,7 @@
 
 mod advice;
 pub mod allocation;
+mod attribute;
 mod direct;
 mod error;
 mod io;
@@ -16,14 +17,15 @@ mod replica;
 mod repository;
 pub mod sparse;
 
+pub use attribute::Attribute;
 pub use error::{Error, Store};
 pub use io::{Faults, Op};
 pub use replica::{BlockContent, DiskWriter, FinishedDisk, ReplicaStore};
 pub use repository::{
-    BackedUp, BackupOptions, Changes, Create, Damage, DeviceTarget, DiskView, HurtPoint, KeptLog, LogGap, LogKeeper,
-    Marks, Monotonic, Owner, OwnerFile, ProvenPoint, Pruned, RawSource, RawTarget, Repaired, Repository, Restored,
-    Sample, SentRecord, SharedDomain, Shipped, SiteLog, Source, Spares, Stages, Target, Unlock, Verified, WriteSession,
-    within,
+    BackedUp, BackupOptions, Changes, Clock, Create, Damage, DeviceTarget, DiskView, HurtPoint, Immutability, KeptLog,
+    LogGap, LogKeeper, Marks, Monotonic, Owner, OwnerFile, ProvenPoint, Pruned, RawSource, RawTarget, Repaired,
+    Repository, Restored, Sample, SentRecord, SharedDomain, Shipped, SiteLog, Source, Spares, Stages, Target, Unlock,
+    Verified, WriteSession, within,
 };
 
 /// What either store answers.

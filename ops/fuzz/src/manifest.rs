@@ -1,7 +1,8 @@
 //! Restore points, the roster and key slots: sealed files, and what lies behind the seal.
 
 use farshore_format::repository::{
-    Damaged, FileId, KeySlot, LogPiece, PointDisk, PointManifest, Reliance, Roster, SealKey, SealedKind, Suite,
+    Damaged, FileId, Immutable, KeySlot, LogPiece, PointDisk, PointManifest, Reliance, Roster, SealKey, SealedKind,
+    Suite,
 };
 use farshore_schemas::ids::{Digest, PointId, VmRef};
 use farshore_schemas::units::{ByteCount, Timestamp};
@@ -11,7 +12,14 @@ const ID: FileId = FileId([5; 32]);
 pub(crate) fn run(bytes: &[u8]) {
     let _ = (PointManifest::decode(bytes, None), Roster::decode(bytes, None), KeySlot::decode(bytes));
     let ([how], body) = crate::head::<1>(bytes);
-    let kinds = [SealedKind::Point, SealedKind::Roster, SealedKind::Damaged, SealedKind::Log, SealedKind::Reliance];
+    let kinds = [
+        SealedKind::Point,
+        SealedKind::Roster,
+        SealedKind::Damaged,
+        SealedKind::Log,
+        SealedKind::Reliance,
+        SealedKind::Immutable,
+    ];
     let kind = kinds[usize::from(how & 0x7f) % kinds.len()];
     // The body as it is to be read, or its packed form with a length of its own choice.
     let packed = if how & 0x80 == 0 { pack(body) } else { body.to_vec() };
@@ -25,6 +33,7 @@ pub(crate) fn run(bytes: &[u8]) {
         }
         SealedKind::Roster => drop(Roster::decode(&file, None)),
         SealedKind::Damaged => drop(Damaged::decode(&file, None)),
+        SealedKind::Immutable => drop(Immutable::decode(&file, None)),
         SealedKind::Log => drop(LogPiece::decode(&file, None)),
         SealedKind::Reliance => drop(Reliance::decode(&file, None)),
         // Not among those above: what is in it is a digest map's own form.

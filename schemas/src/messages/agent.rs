@@ -265,6 +265,8 @@ pub enum TaskSpec {
         taken: Timestamp,
         /// The disks, as the source mover reported them.
         disks: Vec<DiskPoint>,
+        /// For how long the agent is to refuse to drop it, whoever orders that.
+        immutable: Option<Millis>,
     },
     /// Repository agent: one step of the prune that began at log position `mark`. Answer: `Outcome::Done` for a mark,
     /// `Outcome::Pruned` for a sweep and for an emptying, which may be too early (`Outcome::TooEarly`).

@@ -26,6 +26,8 @@ pub struct RepositorySpec {
     pub passphrase_file: Option<String>,
     /// How long what a prune has taken away lies in the trash before it is deleted.
     pub trash_hold: Millis,
+    /// For how long a point must stay once it is made, whoever says otherwise; none: it may go at once.
+    pub immutable: Option<Millis>,
 }
 
 /// How long the trash holds unless an operator says otherwise: long enough for a weekend.
@@ -242,6 +244,8 @@ pub enum Event {
         point: RestorePoint,
         /// Which points of its VM and job stay from now on.
         keep: Keep,
+        /// Until when it must stay.
+        immutable: Option<Timestamp>,
     },
     /// Retention looked at the calendar. `counts` is the time that it counts with: a clock that has jumped ahead is not
     /// believed at once.
@@ -260,6 +264,8 @@ pub enum Event {
     PointRefused {
         /// As the session described it.
         point: RestorePoint,
+        /// Until when the agent keeps it nonetheless.
+        immutable: Option<Timestamp>,
     },
     /// The agent has written down what would go with forgotten points. The sweep waits for every access that stands now.
     PointsMarked {

@@ -11,6 +11,7 @@ use crate::world::repository::{StepNow, Uptime};
 use farshore_schemas::ids::{Address, Kind, Lineage, PointId, TaskId};
 use farshore_schemas::messages::agent::{Command, Order, Outcome, PruneStep, TaskSpec};
 use farshore_schemas::messages::repository;
+use farshore_schemas::units::Timestamp;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// See the module.
@@ -194,9 +195,11 @@ impl Vault {
         match &order.spec {
             TaskSpec::OpenAccess { peers, .. } => self.world.open_access(&vault, &order.task, peers),
             TaskSpec::CloseAccess { access, .. } => self.world.close_access(&vault, access),
-            TaskSpec::CommitPoint { point, vm, taken, disks, .. } => {
+            TaskSpec::CommitPoint { point, vm, taken, disks, immutable, .. } => {
                 let blind = self.bug.is(Bug::CommitUnchecked);
-                self.world.commit_point(&vault, (point, vm), (*taken, disks), blind)
+                let until = immutable.map(|period| Timestamp(self.now()).after(period));
+                let outcomes = self.world.commit_point(&vault, (point, vm), (*taken, disks), blind);
+                self.folder().keep_until(point, until, outcomes)
             }
             TaskSpec::PrunePoints { points, mark, position, step, .. } => {
                 let (uptime, now) = (self.uptime(agent), self.now());
@@ -231,10 +234,19 @@ impl Vault {
             let folder = self.folder();
             folder.not_held = folder.manifests.keys().filter(|point| !known.contains(*point)).cloned().collect();
         }
+        let stays = self.folder().immutable(when.now);
+        let goes = |point: &&PointId| !stays.contains(*point) || self.bug.is(Bug::ImmutableDropped);
+        let go: Vec<PointId> = points.iter().filter(goes).cloned().collect();
+        if go.is_empty() && !points.is_empty() {
+            return failed("FS-REPO-IMMUTABLE", format!("{} points must stay", points.len()), false);
+        }
         let before = self.folder().trash_chunks(when.mark);
-        let outcomes = self.world.prune(&layout::vault(), points, (step, when));
+        let outcomes = self.world.prune(&layout::vault(), &go, (step, when));
         let taken: BTreeSet<_> = self.folder().trash_chunks(when.mark).difference(&before).copied().collect();
         self.nobody_counts_on(&taken);
+        if let Some(gone) = stays.difference(&self.folder().immutable(when.now)).next() {
+            self.checks.violate("P6", format!("the point {gone} was dropped, and must stay"));
+        }
         outcomes
     }
 

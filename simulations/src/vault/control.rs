@@ -91,11 +91,14 @@ impl Vault {
     pub(super) fn define(&mut self, control: usize) {
         let holds = [Millis(0), Millis::from_mins(10), Millis(5 * HOUR), TRASH_HOLD];
         let hold = holds[usize::try_from(self.choices.below(Draw::Knob, 4)).expect("few")];
+        let periods = [None, None, Some(Millis(3 * HOUR)), Some(Millis(72 * HOUR))];
+        let immutable = periods[usize::try_from(self.choices.below(Draw::Knob, 4)).expect("few")];
         let spec = RepositorySpec {
             mover: layout::name(keeper(control)),
             path: "/vault".to_owned(),
             passphrase_file: None,
             trash_hold: hold,
+            immutable,
         };
         self.control_hears(control, &layout::address(HQ, Kind::Api, "operator"), Command::Define(spec));
     }

@@ -21,6 +21,8 @@ pub(crate) struct RepositoryWorld {
     pub(crate) lists: BTreeMap<(PointId, DiskName), Content>,
     /// Points.
     pub(crate) manifests: BTreeMap<PointId, Manifest>,
+    /// Until when points must stay, by the one true clock.
+    until: BTreeMap<PointId, Timestamp>,
     /// Points that sweeps were told to drop.
     pub(crate) dropped: BTreeSet<PointId>,
     /// The mark that named what is going.
@@ -92,6 +94,28 @@ fn no_repository() -> Vec<Outcome> {
 }
 
 impl RepositoryWorld {
+    /// A point that was just made must stay until then. A date that it has is not made earlier.
+    pub(crate) fn keep_until(
+        &mut self,
+        point: &PointId,
+        until: Option<Timestamp>,
+        mut outcomes: Vec<Outcome>,
+    ) -> Vec<Outcome> {
+        if let [Outcome::PointDurable { immutable, .. }] = &mut outcomes[..] {
+            if let Some(until) = until {
+                self.until.entry(point.clone()).or_insert(until);
+            }
+            *immutable = self.until.get(point).copied();
+        }
+        outcomes
+    }
+
+    /// Points that must stay now.
+    pub(crate) fn immutable(&self, now: i64) -> BTreeSet<PointId> {
+        let stays = |(point, until): (&PointId, &Timestamp)| until.0 > now && self.manifests.contains_key(point);
+        self.until.iter().filter(|one| stays(*one)).map(|(point, _)| point.clone()).collect()
+    }
+
     /// Whether a mover may come in.
     pub(crate) fn lets_in(&self, access: &TaskId, peer: Digest) -> bool {
         self.accesses.get(access).is_some_and(|peers| peers.contains(&peer))
@@ -195,7 +219,7 @@ impl World {
         let stored = ByteCount(content.len() as u64 * BLOCK_BYTES);
         let proofs = content.iter().map(|(name, disk)| disk.proof(name, disk.manifest())).collect();
         folder.manifests.insert(point.clone(), Manifest { vm: vm.clone(), taken, disks: content });
-        vec![Outcome::PointDurable { stored, disks: proofs }]
+        vec![Outcome::PointDurable { stored, disks: proofs, immutable: None }]
     }
 
     /// One step of a prune.

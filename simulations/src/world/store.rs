@@ -40,7 +40,7 @@ impl StoreWorld {
 
 fn durable(disks: &Disks) -> Vec<Outcome> {
     let disks = disks.iter().map(|(name, content)| content.proof(name, Digest::default())).collect();
-    vec![Outcome::PointDurable { stored: ByteCount(super::content::BLOCK_BYTES), disks }]
+    vec![Outcome::PointDurable { stored: ByteCount(super::content::BLOCK_BYTES), disks, immutable: None }]
 }
 
 impl World {

@@ -70,7 +70,7 @@ fn why(outcome: &Outcome) -> Failure {
 
 fn durable(outcome: &Outcome) -> Option<(ByteCount, &[DiskPoint])> {
     match outcome {
-        Outcome::PointDurable { stored, disks } => Some((*stored, disks)),
+        Outcome::PointDurable { stored, disks, .. } => Some((*stored, disks)),
         Outcome::Done
         | Outcome::Inventory { .. }
         | Outcome::Snapshot { .. }

@@ -243,8 +243,8 @@ fn nobody_waits_for(repository: &mut Defined, holder: &Address) {
 
 fn fold_points(repository: &mut Defined, event: &Event) {
     match event {
-        Event::PointAdded { point, keep } => {
-            let added = made(repository, point);
+        Event::PointAdded { point, keep, immutable } => {
+            let added = made(repository, (point, *immutable));
             repository.points.insert(point.point.clone(), added);
             repository.rules.insert((point.vm.clone(), point.job.clone()), keep.clone());
         }
@@ -256,8 +256,8 @@ fn fold_points(repository: &mut Defined, event: &Event) {
                 repository.forgotten.insert(point.clone(), forgotten);
             }
         }
-        Event::PointRefused { point } => {
-            let refused = made(repository, point);
+        Event::PointRefused { point, immutable } => {
+            let refused = made(repository, (point, *immutable));
             repository.forgotten.insert(point.point.clone(), refused);
         }
         Event::PointsMarked { points, mark } => {
@@ -314,10 +314,10 @@ fn set_hold(repository: &mut Defined, point: &PointId, hold: Option<&Hold>) {
 }
 
 /// A point that has come to be, after all others.
-fn made(repository: &mut Defined, facts: &RestorePoint) -> Point {
+fn made(repository: &mut Defined, (facts, immutable): (&RestorePoint, Option<Timestamp>)) -> Point {
     let made = repository.made;
     repository.made = made.saturating_add(1);
-    Point { facts: facts.clone(), made, held: None, verified: None }
+    Point { facts: facts.clone(), made, held: None, immutable, verified: None }
 }
 
 /// A sweep has ended: its prune is over, and what it moved is held by time and by all that stands now.

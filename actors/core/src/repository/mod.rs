@@ -136,6 +136,8 @@ pub struct Point {
     pub made: u64,
     /// Who holds it against retention, if somebody does or did until a date that has come.
     pub held: Option<Hold>,
+    /// Until when it must stay, whatever retention or an operator says.
+    pub immutable: Option<Timestamp>,
     /// When it was last read through, and what was found.
     pub verified: Option<Verified>,
 }

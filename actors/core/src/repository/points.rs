@@ -9,7 +9,7 @@ use farshore_schemas::ids::{Address, Digest, DiskName, PointId};
 use farshore_schemas::messages::agent::{DiskPoint, Failure, Outcome, TaskSpec};
 use farshore_schemas::messages::repository::{Event, Purpose, RestorePoint, Wanted, Work};
 use farshore_schemas::messages::{Message, session};
-use farshore_schemas::units::ByteCount;
+use farshore_schemas::units::{ByteCount, Timestamp};
 use std::collections::BTreeMap;
 
 /// A point that can be used.
@@ -46,6 +46,7 @@ pub(super) fn commit(repository: &Defined, wanted: Wanted, context: &Context) ->
         vm: wanted.vm.clone(),
         taken: wanted.taken,
         disks: wanted.disks.clone(),
+        immutable: repository.spec.immutable,
     };
     let mut draft = draft(repository, context);
     draft.order(spec, None, Work::Commit { session, wanted: Box::new(wanted) });
@@ -80,8 +81,8 @@ fn proofs(disks: &[DiskPoint]) -> (usize, BTreeMap<&DiskName, (ByteCount, Digest
 
 /// What the commit of a point came to.
 pub(super) enum Made {
-    /// The agent made durable what the session proved; this is what it added.
-    Point(ByteCount),
+    /// The agent made durable what the session proved: what it added, and until when it keeps the point whoever says otherwise.
+    Point(ByteCount, Option<Timestamp>),
     /// It made something else durable: its manifest is in the folder.
     Differs(Failure),
     /// Nothing is known to be there.
@@ -92,7 +93,7 @@ impl Made {
     /// Why the point does not count.
     pub(super) fn failure(&self) -> Option<&Failure> {
         match self {
-            Made::Point(_) => None,
+            Made::Point(..) => None,
             Made::Differs(failure) | Made::Nothing(failure) => Some(failure),
         }
     }
@@ -103,11 +104,11 @@ pub(super) fn made(wanted: &Wanted, outcome: &Outcome, failure: Option<Failure>)
     if let Some(failure) = failure {
         return Made::Nothing(failure);
     }
-    let Outcome::PointDurable { stored, disks } = outcome else {
+    let Outcome::PointDurable { stored, disks, immutable } = outcome else {
         return Made::Nothing(unexpected_outcome("the commit of a point"));
     };
     if proofs(disks) == proofs(&wanted.disks) {
-        return Made::Point(*stored);
+        return Made::Point(*stored, *immutable);
     }
     Made::Differs(Failure {
         code: "FS-REPOSITORY-CHECKSUM".to_owned(),
@@ -137,6 +138,7 @@ pub(super) fn committed(
         disks: wanted.disks.clone(),
         stored,
     };
+    let immutable = immutable_until(repository, ordinal, context);
     let gone = match made {
         Made::Nothing(failure) => {
             failed(draft, session, Some(wanted.vm.clone()), failure);
@@ -144,14 +146,14 @@ pub(super) fn committed(
         }
         Made::Differs(failure) => {
             failed(draft, session, Some(wanted.vm.clone()), failure);
-            draft.event(Event::PointRefused { point: described(ByteCount(0)) });
-            vec![wanted.point.clone()]
+            draft.event(Event::PointRefused { point: described(ByteCount(0)), immutable });
+            if immutable.is_some() { Vec::new() } else { vec![wanted.point.clone()] }
         }
-        Made::Point(stored) => {
-            let point = described(stored);
+        Made::Point(stored, until) => {
+            let (point, immutable) = (described(stored), immutable.max(until));
             retention::set_back(repository, draft, context);
             let forgotten = retention::beyond(repository, (&point, &wanted.keep), context.now);
-            draft.event(Event::PointAdded { point, keep: wanted.keep.clone() });
+            draft.event(Event::PointAdded { point, keep: wanted.keep.clone(), immutable });
             forgotten.iter().for_each(|point| draft.event(Event::PointForgotten { point: point.clone() }));
             let told = session::Command::PointCommitted { point: wanted.point.clone(), stored };
             draft.send(session.clone(), Message::Session(told));
@@ -160,6 +162,14 @@ pub(super) fn committed(
         }
     };
     prune::go_on(repository, (Ending { order: Some(ordinal), holder: None }, &gone), draft, context);
+}
+
+/// Until when the point of this order must stay: as long as the agent was told, from now, which is later than it was made. Its
+/// agent's clock may be ahead of this one: what it says counts when that is later still.
+fn immutable_until(repository: &Defined, ordinal: u64, context: &Context) -> Option<Timestamp> {
+    let order = &repository.orders.open.get(&ordinal)?.order;
+    let TaskSpec::CommitPoint { immutable, .. } = &order.spec else { return None };
+    immutable.map(|period| context.now.after(period))
 }
 
 pub(super) fn verifying(repository: &Defined, point: &PointId) -> bool {

@@ -12,7 +12,7 @@ use crate::refusal::{failure_of, unexpected_outcome};
 use farshore_schemas::ids::{Address, PointId};
 use farshore_schemas::messages::agent::{Failure, Outcome, PruneStep, TaskSpec};
 use farshore_schemas::messages::repository::{Event, Work};
-use farshore_schemas::units::{ByteCount, Millis};
+use farshore_schemas::units::{ByteCount, Millis, Timestamp};
 use std::collections::BTreeSet;
 
 /// The agent is asked again no sooner than this, however little is left of a hold.
@@ -50,9 +50,16 @@ impl Defined {
         next.filter(|_| !self.stepping(None)).map(|(mark, trash)| (*mark, trash))
     }
 
+    /// Forgotten points that may go: what is immutable is refused by the agent, with all else that is ordered beside it. By the
+    /// time that retention counts with now, or counted with last.
+    fn may_go(&self, counts: Option<Timestamp>) -> impl Iterator<Item = &PointId> {
+        let counts = counts.or(self.calendar.map(|calendar| calendar.counts)).unwrap_or(Timestamp(i64::MIN));
+        self.forgotten.iter().filter(move |(_, point)| !point.is_immutable(counts)).map(|(id, _)| id)
+    }
+
     /// Whether there is something to mark as soon as `prune_again` has passed.
     pub(super) fn marks_later(&self) -> bool {
-        self.marked.is_none() && !self.forgotten.is_empty() && !self.stepping(None)
+        self.marked.is_none() && self.may_go(None).next().is_some() && !self.stepping(None)
     }
 }
 
@@ -76,14 +83,19 @@ pub(super) fn go_on(
         None => {
             let waits = repository.prune_again.is_some_and(|again| again > context.now);
             if !waits {
-                order_mark(repository, more, draft, context);
+                order_mark(repository, (more, None), draft, context);
             }
         }
     }
 }
 
-fn order_mark(repository: &Defined, more: &[PointId], draft: &mut RepositoryDraft<'_>, context: &Context) {
-    let points: BTreeSet<PointId> = repository.forgotten.keys().chain(more).cloned().collect();
+fn order_mark(
+    repository: &Defined,
+    (more, counts): (&[PointId], Option<Timestamp>),
+    draft: &mut RepositoryDraft<'_>,
+    context: &Context,
+) {
+    let points: BTreeSet<PointId> = repository.may_go(counts).chain(more).cloned().collect();
     if points.is_empty() {
         return;
     }
@@ -109,14 +121,19 @@ fn step_of((points, mark): (&[PointId], u64), step: PruneStep, context: &Context
 
 /// Marks what is forgotten in this decision (`gone`) or when a prune that had failed may begin anew, or empties the trash whose
 /// time has come.
-pub(super) fn wake(repository: &Defined, gone: &[PointId], draft: &mut RepositoryDraft<'_>, context: &Context) {
+pub(super) fn wake(
+    repository: &Defined,
+    (gone, counts): (&[PointId], Option<Timestamp>),
+    draft: &mut RepositoryDraft<'_>,
+    context: &Context,
+) {
     if repository.stepping(None) {
         return;
     }
-    let something = !repository.forgotten.is_empty() || !gone.is_empty();
+    let something = repository.may_go(counts).next().is_some() || !gone.is_empty();
     let waits = repository.marked.is_some() || repository.prune_again.is_some_and(|again| again > context.now);
     if something && !waits {
-        order_mark(repository, gone, draft, context);
+        order_mark(repository, (gone, counts), draft, context);
     } else if let Some((mark, trash)) = repository.next_emptying()
         && trash.due <= context.now
     {
@@ -164,7 +181,7 @@ pub(super) fn swept(
     draft.event(Event::TrashKept { mark, since: context.now, hold: repository.spec.trash_hold });
     let (done, lost): (Vec<PointId>, Vec<PointId>) = reported.iter().cloned().partition(|point| points.contains(point));
     let all = points.iter().all(|point| done.contains(point));
-    let left = repository.forgotten.keys().any(|point| !done.contains(point));
+    let left = repository.may_go(None).any(|point| !done.contains(point));
     if !done.is_empty() {
         draft.event(Event::PointsPruned { points: done, trashed });
     }
@@ -175,7 +192,7 @@ pub(super) fn swept(
         draft.event(Event::PruneDelayed { again: context.now.after(RETRY_AFTER) });
     } else if left {
         // Forgotten since the mark: the next prune begins at once.
-        let points = repository.forgotten.keys().filter(|point| !points.contains(point)).cloned().collect::<Vec<_>>();
+        let points = repository.may_go(None).filter(|point| !points.contains(point)).cloned().collect::<Vec<_>>();
         let spec = step_of((&points, context.frame.0), PruneStep::Mark, context);
         draft.order(spec, None, Work::Mark { points, mark: context.frame.0 });
     }

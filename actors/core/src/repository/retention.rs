@@ -1,5 +1,5 @@
 //! Retention: which points are forgotten, and when that is looked at. With each point its VM and job are, and once a day all,
-//! by the rule that their last point came with, where any has a rule of dates or a hold that ends.
+//! by the rule that their last point came with, where any has a rule of dates, a hold that ends or what is immutable.
 //!
 //! The clock may be wrong. A rule that counts points does not ask it. What dates decide is decided by a time that follows the
 //! clock back at once, and ahead over more than two days only when the clock has said so for a day: until then nothing becomes
@@ -46,8 +46,11 @@ impl Defined {
     fn is_dated(&self) -> bool {
         let looked = self.calendar.map(|calendar| calendar.counts);
         let to_come = |until: Timestamp| looked.is_none_or(|looked| until > looked);
-        let ends = |point: &Point| point.held.as_ref().and_then(|hold| hold.until).is_some_and(to_come);
-        self.rules.values().any(Keep::is_dated) || self.points.values().any(ends)
+        let ends = |point: &Point| {
+            let held = point.held.as_ref().and_then(|hold| hold.until);
+            held.into_iter().chain(point.immutable).any(to_come)
+        };
+        self.rules.values().any(Keep::is_dated) || self.points.values().chain(self.forgotten.values()).any(ends)
     }
 
     /// When dates are to be looked at next.
@@ -77,6 +80,13 @@ impl Defined {
     }
 }
 
+impl Point {
+    /// Whether it must stay at this time.
+    pub fn is_immutable(&self, now: Timestamp) -> bool {
+        self.immutable.is_some_and(|until| until > now)
+    }
+}
+
 /// What is forgotten once `added` is there.
 pub(super) fn beyond(repository: &Defined, (added, keep): (&RestorePoint, &Keep), now: Timestamp) -> Vec<PointId> {
     let mut chain: Vec<&RestorePoint> =
@@ -85,12 +95,13 @@ pub(super) fn beyond(repository: &Defined, (added, keep): (&RestorePoint, &Keep)
     forgotten(repository, &chain, (keep, repository.counts_with(now)))
 }
 
-/// Points that no rule keeps, but for those held by an operator, read by an open access or being checked.
+/// Points that no rule keeps, but for those held by an operator, immutable, read by an open access or being checked.
 fn forgotten(repository: &Defined, chain: &[&RestorePoint], (keep, now): (&Keep, Timestamp)) -> Vec<PointId> {
     let taken: Vec<Timestamp> = chain.iter().map(|facts| facts.taken).collect();
     let read = repository.accesses.values().filter_map(|access| access.point.as_ref());
-    let held = repository.points.iter().filter(|(_, point)| point.is_held(now)).map(|(id, _)| id);
-    let needed: BTreeSet<&PointId> = read.chain(held).collect();
+    let stay =
+        repository.points.iter().filter(|(_, point)| point.is_held(now) || point.is_immutable(now)).map(|(id, _)| id);
+    let needed: BTreeSet<&PointId> = read.chain(stay).collect();
     let goes = |(facts, rule): (&&RestorePoint, Option<Rule>)| {
         let goes = rule.is_none() && !needed.contains(&facts.point) && !verifying(repository, &facts.point);
         goes.then(|| facts.point.clone())
@@ -108,7 +119,7 @@ pub(super) fn set_back(repository: &Defined, draft: &mut RepositoryDraft<'_>, co
 /// Looks at all dates when it is time to, has what is old marked, and goes on with prunes.
 pub(super) fn wake(repository: &Defined, draft: &mut RepositoryDraft<'_>, context: &Context) {
     if repository.next_look().is_none_or(|due| due > context.now) {
-        prune::wake(repository, &[], draft, context);
+        prune::wake(repository, (&[], None), draft, context);
         return;
     }
     let counts = repository.believes(context.now);
@@ -119,5 +130,5 @@ pub(super) fn wake(repository: &Defined, draft: &mut RepositoryDraft<'_>, contex
         gone.extend(forgotten(repository, &chain, (keep, counts)));
     }
     gone.iter().for_each(|point| draft.event(Event::PointForgotten { point: point.clone() }));
-    prune::wake(repository, &gone, draft, context);
+    prune::wake(repository, (&gone, Some(counts)), draft, context);
 }

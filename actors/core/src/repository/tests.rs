@@ -25,6 +25,7 @@ pub(super) fn define(path: &str) -> Command {
         path: path.to_owned(),
         passphrase_file: None,
         trash_hold: HOLD,
+        immutable: None,
     })
 }
 
@@ -60,7 +61,7 @@ pub(super) fn hold(id: &str) -> Command {
 }
 
 pub(super) fn durable(byte: u8) -> Outcome {
-    Outcome::PointDurable { stored: ByteCount(10), disks: disks(byte) }
+    Outcome::PointDurable { stored: ByteCount(10), disks: disks(byte), immutable: None }
 }
 
 pub(super) fn failed(code: &str) -> Outcome {
@@ -384,6 +385,7 @@ fn a_change_of_mover_says_farewell_to_the_one_before() {
         path: "/r".to_owned(),
         passphrase_file: None,
         trash_hold: HOLD,
+        immutable: None,
     });
     let given = served().later(Millis(1)).from(OPS).when(moved).sent(&[
         (MOVER, Message::Mover(mover::Command::Unregister)),

@@ -151,6 +151,9 @@ pub(crate) struct RepoBackupArgs {
     /// The point that --changed counts from.
     #[arg(long, value_name = "POINT", requires = "changed")]
     pub(crate) base: Option<Name>,
+    /// For how many days nobody may drop the point, nor a pack that it names.
+    #[arg(long, value_name = "DAYS", value_parser = clap::value_parser!(u64).range(1..=9_999))]
+    pub(crate) immutable: Option<u64>,
     /// Threads; one for each processor by default.
     #[arg(long)]
     pub(crate) threads: Option<NonZeroUsize>,

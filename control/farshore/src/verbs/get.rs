@@ -39,7 +39,7 @@ pub(crate) fn get(what: &str, name: Option<&Name>, data: &Path, output: Output) 
         ("points" | "point", None) => rows(
             output,
             &points(&client)?,
-            &["repository", "point", "vm", "taken", "usable", "job", "stored", "held"],
+            &["repository", "point", "vm", "taken", "usable", "job", "stored", "immutable until", "held"],
             PointLine::row,
         ),
         (_, None) => {
@@ -316,6 +316,8 @@ pub(crate) struct PointLine {
     pub(crate) stored: u64,
     /// Who holds it against retention, why and until when.
     pub(crate) held: Option<Hold>,
+    /// Until when it must stay.
+    pub(crate) immutable: Option<i64>,
     #[serde(skip)]
     origin: Option<VmRef>,
 }
@@ -330,6 +332,7 @@ impl PointLine {
             time(self.usable),
             self.job.clone(),
             ByteCount(self.stored).to_string(),
+            self.immutable.map_or_else(String::new, time),
             self.held.as_ref().map_or_else(String::new, held_line),
         ]
     }
@@ -363,6 +366,7 @@ pub(crate) fn points(client: &Client) -> Result<Vec<PointLine>, Failure> {
                 job: facts.job.to_string(),
                 stored: facts.stored.0,
                 held: point.held.clone(),
+                immutable: point.immutable.map(|until| until.0),
                 origin: Some(facts.vm.clone()),
             });
         }

@@ -8,6 +8,7 @@ mod baselines;
 mod from_images;
 mod garbage;
 mod hosts;
+mod immutable;
 mod kept_demo;
 mod lost_frames;
 mod over_nats;

@@ -29,7 +29,7 @@ pub(super) fn run_repository(task: &Task) -> TaskResult<Outcome> {
             Ok(Outcome::Done)
         }
         TaskSpec::CloseAccess { .. } => Ok(Outcome::Done),
-        TaskSpec::CommitPoint { repository, point, vm, taken, disks } => {
+        TaskSpec::CommitPoint { repository, point, vm, taken, disks, immutable } => {
             let repository = task.shared.repository(repository)?;
             let stored: Vec<PointDisk> = disks.iter().map(stored_disk).collect();
             let manifest = PointManifest {
@@ -39,8 +39,9 @@ pub(super) fn run_repository(task: &Task) -> TaskResult<Outcome> {
                 stored: ByteCount(repository.added(&stored)),
                 disks: stored,
             };
-            let stored = repository.commit_point(&manifest)?;
-            Ok(Outcome::PointDurable { stored, disks: disks.clone() })
+            let stored = repository.commit_immutable(&manifest, *immutable)?;
+            let until = repository.immutable_until(point)?;
+            Ok(Outcome::PointDurable { stored, disks: disks.clone(), immutable: until })
         }
         TaskSpec::PrunePoints { repository, points, mark, position, step } => {
             let repository = task.shared.repository(repository)?;
@@ -82,11 +83,11 @@ fn prune(
     let now = task.shared.uptime();
     match step {
         PruneStep::Mark => {
-            repository.mark_points(points, at)?;
+            repository.mark_points(&repository.may_go(points)?, at)?;
             Ok(Outcome::Done)
         }
         PruneStep::Sweep { hold } => {
-            let swept = repository.sweep_marked(points, at, (hold, now))?;
+            let swept = repository.sweep_marked(&repository.may_go(points)?, at, (hold, now))?;
             Ok(Outcome::Pruned { points: swept.points, bytes: swept.marked })
         }
         PruneStep::Empty { hold } => match repository.empty_trash(at, (hold, now)) {
@@ -106,7 +107,7 @@ pub(super) fn run_replica(task: &Task) -> TaskResult<Outcome> {
     match &task.order.spec {
         TaskSpec::SealReplicaPoint { host, replica, point, taken, disks, forget } => {
             let sealed = shared.replica(host, replica)?.seal(point, *taken, disks, forget)?;
-            Ok(Outcome::PointDurable { stored: sealed.stored, disks: sealed.disks })
+            Ok(Outcome::PointDurable { stored: sealed.stored, disks: sealed.disks, immutable: None })
         }
         TaskSpec::RollBackReplica { host, replica } => {
             shared.replica(host, replica)?.roll_back()?;
@@ -203,7 +204,7 @@ fn absorb_working(
     };
     let absorbed = store.absorb((point, taken), &images, forget)?;
     folder.remove_vm(vm, &maker(replica))?;
-    Ok(Outcome::PointDurable { stored: absorbed.stored, disks: absorbed.disks })
+    Ok(Outcome::PointDurable { stored: absorbed.stored, disks: absorbed.disks, immutable: None })
 }
 
 /// The images of a VM that is off.

@@ -131,6 +131,7 @@ impl World {
             vm: origin(),
             taken: now(),
             disks: vec![disk],
+            immutable: None,
         };
         let committed = self.hq.done("keeper", commit).await;
         assert!(matches!(committed, Outcome::PointDurable { .. }), "{committed:?}");

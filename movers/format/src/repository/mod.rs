@@ -7,6 +7,7 @@
 
 mod cut;
 mod damaged;
+mod immutable;
 mod index;
 mod keys;
 mod log_piece;
@@ -23,6 +24,7 @@ mod tree;
 pub use crate::chunk::ChunkId;
 pub use cut::{Cutter, MAX_BLOCKS, MAX_CHUNK, MIN_BLOCKS};
 pub use damaged::{Damaged, DamagedPack};
+pub use immutable::{Immutable, ImmutablePoint};
 pub use index::{ENTRIES_PER_PAGE, Filter, IndexError, IndexHeader, PAGE, Place, decode_page, encode_page, page_guess};
 pub use keys::{Domain, DomainKeys, FileId, RepositoryKey, SealKey, Suite};
 pub use log_piece::{LOG_PIECE_FULL, LogFrame, LogPiece};

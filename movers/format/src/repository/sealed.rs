@@ -28,6 +28,8 @@ pub enum SealedKind {
     Log = 134,
     /// Which packs a disk relies on.
     Reliance = 135,
+    /// What must stay until a date.
+    Immutable = 136,
 }
 
 impl std::fmt::Display for SealedKind {
@@ -39,6 +41,7 @@ impl std::fmt::Display for SealedKind {
             SealedKind::Digests => "digest map",
             SealedKind::Log => "piece of a log",
             SealedKind::Reliance => "list of packs that a disk relies on",
+            SealedKind::Immutable => "list of what must stay",
         })
     }
 }

@@ -1,5 +1,6 @@
 //! Making and opening a repository: which format, whose keys, what lies in its folder.
 
+use super::clocks::Clocks;
 use super::index::Index;
 use super::packs::pack_path;
 use super::strays::{pack_named, segment_named};
@@ -178,6 +179,8 @@ impl Repository {
             keeping: Mutex::default(),
             owned: OnceLock::new(),
             counted: Mutex::default(),
+            clocks: Clocks::machine(),
+            attributes: Mutex::default(),
             opening: random_id(),
             added: Mutex::default(),
             whole: Mutex::default(),

@@ -53,7 +53,7 @@ impl Repository {
     /// that names the prune, `position` how far the owner's log had come. A later mark takes the place of an earlier one.
     ///
     /// # Errors
-    /// [`Error::Position`] for a position lower than one seen, [`Error::Damage`] or [`Error::NoChunk`] when a point in the folder
+    /// [`Error::Immutable`], [`Error::Position`] for a position lower than one seen, [`Error::Damage`] or [`Error::NoChunk`] when a point in the folder
     /// cannot be read in full, or what the disk says.
     pub fn mark_points(&self, points: &[PointId], (mark, position): (u64, u64)) -> Result<()> {
         self.io.usable()?;

@@ -17,9 +17,11 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
 mod backup;
 mod changed;
 mod check;
+mod clocks;
 mod damaged;
 mod digests;
 mod home;
+mod immutable;
 mod index;
 mod log;
 mod log_gaps;
@@ -51,8 +53,10 @@ mod verify;
 mod view;
 
 pub use backup::{BackedUp, BackupOptions, Changes};
+pub use clocks::Clock;
 pub use damaged::Marks;
 pub use home::{Create, Unlock};
+pub use immutable::Immutability;
 pub use log::KeptLog;
 pub use log_gaps::LogGap;
 pub use log_keeper::{LogKeeper, Shipped, SiteLog};
@@ -98,6 +102,10 @@ pub struct Repository {
     owned: OnceLock<(owner::Owner, FolderOwner)>,
     /// Until when the time that the trash has served is counted, by its folder's name.
     counted: Mutex<BTreeMap<String, Monotonic>>,
+    /// What time it is for what must stay until a date.
+    clocks: clocks::Clocks,
+    /// Which of that bears the file system's attribute.
+    attributes: Mutex<immutable::Attributes>,
     /// Random; see [`Repository::opening`].
     opening: FileId,
     /// What disks added that no point names yet.

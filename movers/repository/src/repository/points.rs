@@ -7,7 +7,7 @@ use super::strays::may_be_point;
 use crate::{Error, Result, Store};
 use farshore_format::repository::{Extent, PointManifest, RosterPoint};
 use farshore_schemas::ids::{Digest, Name, PointId};
-use farshore_schemas::units::ByteCount;
+use farshore_schemas::units::{ByteCount, Millis};
 use std::collections::HashSet;
 use std::path::PathBuf;
 
@@ -53,12 +53,20 @@ impl Repository {
         self.point(point)?.ok_or_else(|| Error::NoPoint { store: Store::Repository, point: point.clone() })
     }
 
+    /// As [`Repository::commit_immutable`], of a point that may go at any time.
+    ///
+    /// # Errors
+    /// The same.
+    pub fn commit_point(&self, manifest: &PointManifest) -> Result<ByteCount> {
+        self.commit_immutable(manifest, None)
+    }
+
     /// Makes a point: makes everything durable, checks that every record it names is here, then writes the point, durable
-    /// too (P6), and the roster. Answers what it added, as the point says. Done twice it answers the same.
+    /// too (P6), and the roster. With `immutable` it must stay for so long from now, which is durable before it is. Answers what it added, as the point says. Done twice it answers the same.
     ///
     /// # Errors
     /// [`Error::Incomplete`], [`Error::PointDiffers`], [`Error::Full`], [`Error::Sync`], or what the disk says.
-    pub fn commit_point(&self, manifest: &PointManifest) -> Result<ByteCount> {
+    pub fn commit_immutable(&self, manifest: &PointManifest, immutable: Option<Millis>) -> Result<ByteCount> {
         self.io.usable()?;
         let _alone = self.decide_alone();
         self.still_owned()?;
@@ -69,22 +77,31 @@ impl Repository {
             // A crash may have come between the point's name and its being durable, or before the roster.
             self.io.sync_folder(&self.root.join("points"))?;
             self.write_roster()?;
+            if immutable.is_some() {
+                self.mark_point(&manifest.point)?;
+            }
             return Ok(found.stored);
         }
         self.flush()?;
         self.damage_is_known()?;
         let packs = self.check_complete(manifest)?;
-        self.place_point(manifest)?;
+        self.place_point(manifest, immutable)?;
         self.rely_on(&manifest.disks, packs);
         Ok(manifest.stored)
     }
 
-    /// Writes the file of a point whose content is here, durable, and the roster.
-    pub(super) fn place_point(&self, manifest: &PointManifest) -> Result<()> {
+    /// Writes the file of a point whose content is here, durable, and the roster; before it, for how long it must stay.
+    pub(super) fn place_point(&self, manifest: &PointManifest, immutable: Option<Millis>) -> Result<()> {
         let bytes = manifest.encode(self.sealing.fresh()).expect("an open repository that seals has its key");
         let file = Digest(*blake3::hash(&bytes).as_bytes());
         self.note_change(vec![RosterPoint { point: manifest.point.clone(), file }], Vec::new())?;
+        if let Some(period) = immutable {
+            self.make_immutable(&manifest.point, period)?;
+        }
         self.io.place_durable(&self.point_path(&manifest.point), &bytes)?;
+        if immutable.is_some() {
+            self.mark_point(&manifest.point)?;
+        }
         self.forget_added(&manifest.disks);
         self.write_roster()
     }

@@ -32,8 +32,14 @@ pub struct Pruned {
     pub rewritten: ByteCount,
 }
 
-/// What points name, by pack: a bit for each record.
-struct Live(BTreeMap<u32, Vec<u64>>);
+/// What points name.
+#[derive(Default)]
+struct Live {
+    /// By pack: a bit for each record.
+    records: BTreeMap<u32, Vec<u64>>,
+    /// Packs that points name which must stay: they stay as they are.
+    immutable: HashSet<u32>,
+}
 
 /// What a prune will take away.
 struct Plan {
@@ -51,11 +57,11 @@ impl Pruned {
 
 impl Live {
     fn any(&self, pack: u32) -> bool {
-        self.0.get(&pack).is_some_and(|bits| bits.iter().any(|word| *word != 0))
+        self.records.get(&pack).is_some_and(|bits| bits.iter().any(|word| *word != 0))
     }
 
     fn mark(&mut self, place: &Place) {
-        let bits = self.0.entry(place.pack).or_default();
+        let bits = self.records.entry(place.pack).or_default();
         let word = place.number as usize / 64;
         if bits.len() <= word {
             bits.resize(word + 1, 0);
@@ -64,7 +70,7 @@ impl Live {
     }
 
     fn has(&self, pack: u32, number: u32) -> bool {
-        let bits = self.0.get(&pack);
+        let bits = self.records.get(&pack);
         bits.and_then(|bits| bits.get(number as usize / 64)).is_some_and(|word| word >> (number % 64) & 1 == 1)
     }
 }
@@ -75,7 +81,7 @@ impl Repository {
     /// how far the owner's log had come. Done twice it is harmless; a crash half-way goes on.
     ///
     /// # Errors
-    /// [`Error::Position`] for a position lower than one seen, [`Error::NoMark`] when there is no such mark, [`Error::Damage`] or
+    /// [`Error::Immutable`], [`Error::Position`] for a position lower than one seen, [`Error::NoMark`] when there is no such mark, [`Error::Damage`] or
     /// [`Error::NoChunk`] when a point in the folder cannot be read in full (what it names is then unknown, so nothing is taken),
     /// or what the disk says.
     pub fn sweep_marked(
@@ -118,7 +124,10 @@ impl Repository {
         let live = self.live(points)?;
         let mut going = HashSet::new();
         for (number, id) in packs {
-            if !self.is_pinned(number) && self.worth_going(&live, (number, &id))?.is_some() {
+            if !self.is_pinned(number)
+                && !live.immutable.contains(&number)
+                && self.worth_going(&live, (number, &id))?.is_some()
+            {
                 going.insert(id);
             }
         }
@@ -129,7 +138,7 @@ impl Repository {
     /// acts at lower positions have put into the trash. Done twice at the same position it is harmless.
     ///
     /// # Errors
-    /// [`Error::Position`] for a position lower than one seen, [`Error::Damage`] or [`Error::NoChunk`] when a point in the folder
+    /// [`Error::Immutable`], [`Error::Position`] for a position lower than one seen, [`Error::Damage`] or [`Error::NoChunk`] when a point in the folder
     /// cannot be read in full (what it names is then unknown, so nothing is taken), or what the disk says.
     pub fn prune(&self, points: &[PointId], position: u64) -> Result<Pruned> {
         self.io.usable()?;
@@ -161,6 +170,7 @@ impl Repository {
         for point in points {
             let path = self.point_path(point);
             if path.exists() {
+                self.unmark(&path)?;
                 self.io.rename(&path, &trash.join("points").join(point.0.as_str()))?;
             }
         }
@@ -170,35 +180,53 @@ impl Repository {
         self.write_roster()
     }
 
-    /// Walks every point in the folder but those that go. One that the log does not know holds what it names.
+    /// Walks every point in the folder but those that go, which may not be among those that must stay. One that the log does
+    /// not know holds what it names.
     fn live(&self, going: &[PointId]) -> Result<Live> {
-        let mut live = Live(BTreeMap::new());
+        let immutable = self.may_drop(going)?;
+        let mut live = Live::default();
         let mut seen: HashSet<ChunkId> = HashSet::new();
         let mut reader = Reader::new(self);
-        let mut mark = |reader: &Reader<'_>, ids: &[ChunkId]| -> Result<()> {
-            reader.find(ids)?.iter().for_each(|found| live.mark(&found.place));
-            Ok(())
-        };
-        for point in self.point_names()?.iter().filter(|point| !going.contains(point)) {
-            for disk in self.existing(point)?.disks.iter().map(farshore_format::repository::PointDisk::record) {
-                if !seen.insert(disk) {
-                    continue;
-                }
-                let tree = reader.disk(&disk)?;
-                mark(&reader, &[disk])?;
-                mark(&reader, &tree.lists)?;
-                for (region, id) in (0u64..).zip(reader.leaves(&tree)?) {
-                    if !seen.insert(id) {
-                        continue;
-                    }
-                    mark(&reader, &[id])?;
-                    let leaf = reader.leaf(&id, (tree.size, region))?;
-                    let ids: Vec<ChunkId> = leaf.extents.iter().filter_map(id_of).collect();
-                    mark(&reader, &ids)?;
-                }
-            }
+        // First those that must stay, or what they share with others would not be known to be theirs.
+        for point in &immutable {
+            self.walk_point(&mut reader, (point, &mut seen), &mut |place| live.mark(place))?;
+        }
+        live.immutable = live.records.keys().copied().collect();
+        for point in self.point_names()?.iter().filter(|point| !going.contains(point) && !immutable.contains(point)) {
+            self.walk_point(&mut reader, (point, &mut seen), &mut |place| live.mark(place))?;
         }
         Ok(live)
+    }
+
+    /// Goes through all that a point names, but for what was `seen`.
+    pub(super) fn walk_point(
+        &self,
+        reader: &mut Reader<'_>,
+        (point, seen): (&PointId, &mut HashSet<ChunkId>),
+        mark: &mut dyn FnMut(&Place),
+    ) -> Result<()> {
+        let mut find = |reader: &Reader<'_>, ids: &[ChunkId]| -> Result<()> {
+            reader.find(ids)?.iter().for_each(|found| mark(&found.place));
+            Ok(())
+        };
+        for disk in self.existing(point)?.disks.iter().map(farshore_format::repository::PointDisk::record) {
+            if !seen.insert(disk) {
+                continue;
+            }
+            let tree = reader.disk(&disk)?;
+            find(reader, &[disk])?;
+            find(reader, &tree.lists)?;
+            for (region, id) in (0u64..).zip(reader.leaves(&tree)?) {
+                if !seen.insert(id) {
+                    continue;
+                }
+                find(reader, &[id])?;
+                let leaf = reader.leaf(&id, (tree.size, region))?;
+                let ids: Vec<ChunkId> = leaf.extents.iter().filter_map(id_of).collect();
+                find(reader, &ids)?;
+            }
+        }
+        Ok(())
     }
 
     /// Deletes what prunes at lower positions have put into the trash.
@@ -218,7 +246,8 @@ impl Repository {
         let packs: Vec<(u32, FileId)> = self.index().all_packs().collect();
         let mut plan = Plan { going: Vec::new(), rewritten: ByteCount(0) };
         for (number, id) in packs {
-            if marked.is_some_and(|marked| !marked.contains(&id)) || self.is_pinned(number) {
+            let stays = self.is_pinned(number) || live.immutable.contains(&number);
+            if stays || marked.is_some_and(|marked| !marked.contains(&id)) {
                 continue;
             }
             if let Some(kept) = self.worth_going(live, (number, &id))? {
@@ -259,6 +288,7 @@ impl Repository {
                 continue;
             }
             marked = marked + length(&path);
+            self.unmark(&path)?;
             self.io.rename(&path, &trash.join("packs").join(id.to_string()))?;
             self.index_mut().drop_pack(*number);
         }

@@ -79,6 +79,7 @@ impl Repository {
             }
         }
         let aside = self.set_aside(&wanted, &mut trash)?;
+        self.mend_immutable()?;
         if before.index_damage > 0 {
             self.rebuild_index()?;
         }
@@ -164,10 +165,13 @@ impl Repository {
             Err(Error::Incomplete { .. }) => return Ok(false),
             Err(error) => return Err(error),
         }
-        if let Some(bytes) = self.io.read(&self.point_path(&manifest.point))? {
+        let path = self.point_path(&manifest.point);
+        if let Some(bytes) = self.io.read(&path)? {
+            self.unmark(&path)?;
             self.io.place_durable(&trash.of(self)?.join("points").join(manifest.point.0.as_str()), &bytes)?;
         }
-        self.place_point(manifest)?;
+        // How long it must stay is written elsewhere, and is not changed.
+        self.place_point(manifest, None)?;
         Ok(true)
     }
 
@@ -202,6 +206,7 @@ impl Repository {
         self.flush()?;
         for pack in &clear {
             let path = pack_path(&self.root, pack);
+            self.unmark(&path)?;
             self.io.rename(&path, &trash.of(self)?.join("packs").join(pack.to_string()))?;
             let number = self.index().number_of(pack);
             number.into_iter().for_each(|number| self.index_mut().drop_pack(number));

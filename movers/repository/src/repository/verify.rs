@@ -175,6 +175,9 @@ impl Repository {
         if let Err(error) = self.read_marks() {
             verified.note(self.damaged_path().display().to_string(), error);
         }
+        for (path, why) in self.verify_immutable()? {
+            verified.note(path.display().to_string(), why);
+        }
         self.verify_points(&mut verified, &packs)?;
         self.verify_log(&mut verified)?;
         verified.unknown = self.strays()?;

@@ -17,6 +17,8 @@ mod repository_damage;
 #[cfg(test)]
 mod repository_faults;
 #[cfg(test)]
+mod repository_immutable;
+#[cfg(test)]
 mod repository_log;
 #[cfg(test)]
 mod repository_log_gaps;

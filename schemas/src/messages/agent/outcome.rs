@@ -39,6 +39,8 @@ pub enum Outcome {
         stored: ByteCount,
         /// The disks with the proof that the store computed.
         disks: Vec<DiskPoint>,
+        /// Until when the agent refuses to drop it, by its own clock.
+        immutable: Option<Timestamp>,
     },
     /// A sweep has dropped points, or the trash was emptied.
     Pruned {

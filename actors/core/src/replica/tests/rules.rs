@@ -83,7 +83,7 @@ fn a_store_that_holds_other_bytes_has_not_sealed_the_point() {
     };
     let mut disks = proofs();
     disks[1].checksum = crate::testing::digest(66);
-    let outcome = Outcome::PointDurable { stored: farshore_schemas::units::ByteCount(1), disks };
+    let outcome = Outcome::PointDurable { stored: farshore_schemas::units::ByteCount(1), disks, immutable: None };
     let ended = Command::TaskEnded { task: task.clone(), outcome };
     let world = world.forget_sent().tell("dr:mover/dr-m", ended);
     assert_eq!(world.sent_to(SESSION).into_iter().find_map(sealed), Some(false));

@@ -129,9 +129,11 @@ fn outcome(spec: &TaskSpec) -> Outcome {
     match spec {
         TaskSpec::MakeWorking { .. } => Outcome::Snapshot { disks: facts(), taken: Timestamp(8) },
         TaskSpec::SealReplicaPoint { disks, .. } => {
-            Outcome::PointDurable { stored: ByteCount(10), disks: disks.clone() }
+            Outcome::PointDurable { stored: ByteCount(10), disks: disks.clone(), immutable: None }
         }
-        TaskSpec::AbsorbWorking { .. } => Outcome::PointDurable { stored: ByteCount(10), disks: proofs() },
+        TaskSpec::AbsorbWorking { .. } => {
+            Outcome::PointDurable { stored: ByteCount(10), disks: proofs(), immutable: None }
+        }
         TaskSpec::SendDisk { source, .. } => Outcome::DiskSent { disk: of(&source.disk), moved, full_because: None },
         TaskSpec::ReceiveDisk { sink: DiskSink::VmDisk(at, _), .. } => {
             Outcome::DiskReceived { disk: of(&at.disk), moved }

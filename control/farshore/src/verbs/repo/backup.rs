@@ -9,7 +9,7 @@ use farshore_images::{Backing, Format};
 use farshore_repository::{BackedUp, BackupOptions, Changes, Repository, Source, Stages, WriteSession};
 use farshore_repository::{Error, Store};
 use farshore_schemas::ids::{Digest, DiskName, Name, PointId, SiteName, VmName, VmRef};
-use farshore_schemas::units::{ByteCount, Timestamp};
+use farshore_schemas::units::{ByteCount, Millis, Timestamp};
 use indicatif::ProgressBar;
 use serde_json::{Value, json};
 use std::num::NonZeroUsize;
@@ -116,8 +116,12 @@ pub(super) fn run(args: &RepoBackupArgs, output: Output, quiet: bool) -> Result<
         disks: disks.iter().map(point_disk).collect(),
         stored: disks.iter().fold(ByteCount(0), |sum, disk| sum + disk.stored),
     };
-    repository.commit_point(&point).map_err(failed)?;
+    let immutable = args.immutable.map(|days| Millis::from_mins(days * 24 * 60));
+    repository.commit_immutable(&point, immutable).map_err(failed)?;
     drop(session);
+    if immutable.is_some() {
+        repository.keep_immutable().map_err(failed)?;
+    }
     tell(&Outcome { point, disks, stages, seconds: begun.elapsed().as_secs_f64(), threads }, output)
 }
 

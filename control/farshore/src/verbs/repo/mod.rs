@@ -13,10 +13,10 @@ mod verify;
 
 use crate::cli::{Output, RepoAt, RepoInitArgs, RepoVerb};
 use crate::failure::{Exit, Failure};
-use crate::output::{hint, rows, say, structured, time};
+use crate::output::{count, hint, rows, say, structured, time};
 use farshore_format::repository::PointManifest;
 use farshore_repository::Error;
-use farshore_repository::{Create, Repository, SharedDomain, Unlock};
+use farshore_repository::{Create, Immutability, Repository, SharedDomain, Unlock};
 use farshore_schemas::units::ByteCount;
 use indicatif::{HumanBytes, ProgressBar, ProgressStyle};
 use serde_json::{Value, json};
@@ -208,6 +208,8 @@ fn stats(at: &RepoAt, output: Output) -> Result<(), Failure> {
     let points = repository.point_names().map_err(failed)?.len();
     let owner = repository.owner().map_err(failed)?;
     let (stored, trash) = (repository.stored().map_err(failed)?, repository.trash().map_err(failed)?);
+    let immutable = repository.immutability().map_err(failed)?;
+    let until = immutable.points.values().max();
     let shown = json!({
         "repository": repository.name().to_string(),
         "domain": repository.domain_name().to_string(),
@@ -217,6 +219,7 @@ fn stats(at: &RepoAt, output: Output) -> Result<(), Failure> {
         "packs": repository.packs(),
         "stored": stored.0,
         "trash": trash.0,
+        "immutable": { "points": immutable.points.len(), "until": until.map(|until| until.0), "attribute": immutable.marked },
         "position": repository.position().map_err(failed)?,
         "owner": owner.as_ref().map(|owner| {
             json!({ "site": owner.site.to_string(), "repository": owner.repository.to_string(), "epoch": owner.epoch })
@@ -232,10 +235,17 @@ fn stats(at: &RepoAt, output: Output) -> Result<(), Failure> {
         ("encrypted", if repository.encrypted() { "yes" } else { "no" }.to_owned()),
         ("padded", if repository.padded() { "yes" } else { "no" }.to_owned()),
         ("points", points.to_string()),
+        ("immutable", immutable_line(&immutable)),
         ("packs", repository.packs().to_string()),
         ("stored", bytes(stored)),
         ("trash", bytes(trash)),
     ];
     lines.iter().for_each(|(what, value)| say(&format!("{what:<11} {value}")));
     Ok(())
+}
+
+fn immutable_line(immutable: &Immutability) -> String {
+    let Some(until) = immutable.points.values().max() else { return "no point".to_owned() };
+    let (points, bear) = (count(immutable.points.len() as u64, "point"), immutable.marked);
+    format!("{points}, the last until {}; {bear} bear the file system's attribute", time(until.0))
 }

@@ -20,8 +20,15 @@ struct Plan {
     go: Vec<PointManifest>,
     /// Those that were named and cannot be read.
     lost: Vec<PointId>,
-    /// Each with the rule that keeps it; none when what goes was named.
-    stay: Vec<(PointManifest, Option<Rule>)>,
+    /// Each with what keeps it; none when what goes was named.
+    stay: Vec<(PointManifest, Option<Why>)>,
+}
+
+/// What keeps a point.
+enum Why {
+    Rule(Rule),
+    /// It must stay until then.
+    Immutable(Timestamp),
 }
 
 /// Runs the verb.
@@ -56,8 +63,10 @@ fn plan(repository: &Repository, args: &RepoPruneArgs) -> Result<Plan, Failure> 
     points.sort_by(|a, b| (a.taken, &a.point).cmp(&(b.taken, &b.point)));
     if named.is_empty() {
         let keep = keep(args)?;
-        return Ok(by_rules(points, &keep));
+        let immutable = repository.immutability().map_err(failed)?.points;
+        return Ok(by_rules(points, &keep, &immutable));
     }
+    repository.may_drop(&named.iter().cloned().collect::<Vec<_>>()).map_err(failed)?;
     let known = |name: &PointId| lost.contains(name) || points.iter().any(|point| point.point == *name);
     if let Some(missing) = named.iter().find(|name| !known(name)) {
         return Err(failed(Error::NoPoint { store: Store::Repository, point: missing.clone() }));
@@ -88,7 +97,7 @@ fn keep(args: &RepoPruneArgs) -> Result<Keep, Failure> {
 
 /// What the rules keep of each VM, of points oldest first. A folder does not tell in which order points of one VM were made
 /// but by when they were taken.
-fn by_rules(points: Vec<PointManifest>, keep: &Keep) -> Plan {
+fn by_rules(points: Vec<PointManifest>, keep: &Keep, immutable: &BTreeMap<PointId, Timestamp>) -> Plan {
     let now = Timestamp(jiff::Timestamp::now().as_millisecond());
     let mut of_vms: BTreeMap<String, Vec<&PointManifest>> = BTreeMap::new();
     for point in &points {
@@ -102,24 +111,30 @@ fn by_rules(points: Vec<PointManifest>, keep: &Keep) -> Plan {
     }
     let (mut go, mut stay) = (Vec::new(), Vec::new());
     for point in points {
-        match stays.get(&point.point) {
-            None => go.push(point),
-            Some(rule) => stay.push((point, Some(*rule))),
+        match (stays.get(&point.point), immutable.get(&point.point)) {
+            (Some(rule), _) => stay.push((point, Some(Why::Rule(*rule)))),
+            (None, Some(until)) => stay.push((point, Some(Why::Immutable(*until)))),
+            (None, None) => go.push(point),
         }
     }
     Plan { go, lost: Vec::new(), stay }
 }
 
 /// What keeps a point, as it is shown.
-fn shown_rule(rule: Rule) -> &'static str {
-    match rule {
+fn shown_why(why: &Why) -> String {
+    let rule = match why {
+        Why::Immutable(until) => return format!("immutable until {}", time(until.0)),
+        Why::Rule(rule) => rule,
+    };
+    let shown = match rule {
         Rule::Points => "newest",
         Rule::Least => "one of the last three",
         Rule::Days => "days",
         Rule::Weekly => "first of its week",
         Rule::Monthly => "first of its month",
         Rule::Yearly => "first of its year",
-    }
+    };
+    shown.to_owned()
 }
 
 /// With no log to order it, a prune comes after all that the folder has seen.
@@ -131,8 +146,8 @@ fn apply(repository: &Repository, plan: &Plan) -> Result<Pruned, Failure> {
 }
 
 fn tell(plan: &Plan, pruned: Option<&Pruned>, output: Output) -> Result<(), Failure> {
-    let why: BTreeMap<String, &str> =
-        plan.stay.iter().filter_map(|(point, rule)| Some((point.point.to_string(), shown_rule((*rule)?)))).collect();
+    let why: BTreeMap<String, String> =
+        plan.stay.iter().filter_map(|(point, why)| Some((point.point.to_string(), shown_why(why.as_ref()?)))).collect();
     let shown = json!({
         "applied": pruned.is_some(),
         "go": plan.go.iter().map(|point| point.point.to_string()).collect::<Vec<_>>(),
@@ -151,7 +166,8 @@ fn tell(plan: &Plan, pruned: Option<&Pruned>, output: Output) -> Result<(), Fail
     };
     let lost = plan.lost.iter().map(|point| ["go", &point.to_string(), "?", "?", ""].map(str::to_owned).into());
     let go = plan.go.iter().map(|point| row(point, "go", ""));
-    let stay = plan.stay.iter().map(|(point, rule)| row(point, "stay", rule.map_or("", shown_rule)));
+    let stay =
+        plan.stay.iter().map(|(point, why)| row(point, "stay", &why.as_ref().map_or_else(String::new, shown_why)));
     table(&["", "point", "vm", "taken", "kept by"], go.chain(lost).chain(stay).collect());
     if let Some(Pruned { freed, marked, rewritten, .. }) = pruned {
         say(&format!(
