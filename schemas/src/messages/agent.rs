@@ -3,8 +3,10 @@
 //! Reports go back to the task's owner as that actor's `TaskEnded` command.
 
 mod outcome;
+mod prune;
 
 pub use outcome::{Failure, Moved, Outcome};
+pub use prune::PruneStep;
 
 use super::Epoch;
 use crate::ids::{Digest, DiskName, Lineage, Name, PointId, Seq, SiteName, TaskId, VmName, VmRef};
@@ -401,23 +403,6 @@ pub enum TaskSpec {
         host: Name,
         /// The replica.
         replica: Name,
-    },
-}
-
-/// A step of a prune.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-pub enum PruneStep {
-    /// Write down which packs would go. From then on nothing new counts on them. Nothing is moved or deleted.
-    Mark,
-    /// Find anew what is named, move what goes of what was marked into the trash.
-    Sweep {
-        /// How long it lies there at least.
-        hold: Millis,
-    },
-    /// Delete what the sweep of this prune moved, once it has lain long enough by the agent's own count.
-    Empty {
-        /// How long that is. It lengthens what was said at the sweep, and never shortens it.
-        hold: Millis,
     },
 }
 
