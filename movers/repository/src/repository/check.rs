@@ -61,9 +61,12 @@ impl Repository {
     /// What the disk says.
     pub fn have(&self, ids: &[ChunkId]) -> Result<Vec<bool>> {
         let mut pinned = self.pinned();
+        // A pack is looked at once in a call: one that did not count then does not, whatever a verification says meanwhile.
+        let mut absent = HashSet::new();
         let places = loop {
             let places = self.places(ids)?;
-            let places: Vec<_> = places.into_iter().map(|place| place.filter(|place| self.lasts(place))).collect();
+            let counts = |place: &Place| !absent.contains(&place.pack) && self.lasts(place);
+            let places: Vec<_> = places.into_iter().map(|place| place.filter(counts)).collect();
             let met: HashSet<u32> = places.iter().flatten().map(|place| place.pack).collect();
             let fresh: Vec<u32> = met.into_iter().filter(|pack| !pinned.vetted.contains(pack)).collect();
             if fresh.is_empty() {
@@ -75,6 +78,7 @@ impl Repository {
                     pinned.vetted.insert(pack);
                 } else {
                     self.distrust(pack);
+                    absent.insert(pack);
                 }
             }
         };
