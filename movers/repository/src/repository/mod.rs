@@ -49,6 +49,7 @@ mod target;
 mod trash;
 mod verify;
 mod view;
+mod whole;
 
 pub use backup::{BackedUp, BackupOptions, Changes};
 pub use damaged::Marks;
@@ -103,7 +104,7 @@ pub struct Repository {
     /// What disks added that no point names yet.
     added: Mutex<BTreeMap<ChunkId, u64>>,
     /// What was looked for and found since the last point was made.
-    whole: Mutex<check::Whole>,
+    whole: Mutex<whole::Whole>,
     /// Disks of points that disks which are being read follow.
     followed: Mutex<BTreeSet<Digest>>,
 }

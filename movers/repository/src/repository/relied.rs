@@ -4,7 +4,7 @@
 //! nothing that can be read, is walked.
 
 use super::Repository;
-use super::check::Whole;
+use super::whole::Whole;
 use crate::Result;
 use farshore_format::repository::{ChunkId, FileId, PointDisk, Reliance};
 use farshore_schemas::ids::Digest;
@@ -39,7 +39,7 @@ impl Repository {
                 return Ok(false);
             }
         }
-        self.remember(Whole::of(leaves.iter().copied(), packs));
+        self.remember(Whole::of(leaves, packs));
         Ok(true)
     }
 
