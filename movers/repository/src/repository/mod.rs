@@ -21,6 +21,7 @@ mod damaged;
 mod digests;
 mod home;
 mod index;
+mod load;
 mod log;
 mod log_gaps;
 mod log_keeper;

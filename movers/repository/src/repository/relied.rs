@@ -13,27 +13,24 @@ use std::path::PathBuf;
 use std::sync::PoisonError;
 
 const FOLDER: &str = "relied";
+/// Leaves of a disk that are looked up before its list is believed.
+const TRIED: usize = 64;
 
 impl Repository {
     fn reliance_path(&self, disk: &Digest) -> PathBuf {
         self.root.join(FOLDER).join(disk.to_string())
     }
 
-    /// Takes the leaves of a disk for whole, if every pack that it relies on is there and nothing is known to be damaged.
+    /// Takes the leaves of a disk for whole, if every pack that it relies on is there and it is known that nothing is damaged.
     pub(super) fn is_relied_on(&self, disk: &PointDisk, leaves: &[ChunkId]) -> Result<bool> {
-        let path = self.reliance_path(&disk.disk);
-        let Ok(Some(bytes)) = self.io.read(&path) else { return Ok(false) };
-        let reliance = match Reliance::decode(&bytes, self.sealing.key.as_ref()) {
-            Ok(reliance) if reliance.disk == disk.disk => reliance,
-            Ok(_) | Err(_) => return Ok(false),
-        };
-        let packs = {
-            let index = self.index();
-            let known: Option<HashSet<u32>> =
-                reliance.packs.iter().map(|pack| index.number_of(&FileId(pack.0))).collect();
-            known.filter(|_| index.damage.marks.is_empty())
-        };
-        let Some(packs) = packs else { return Ok(false) };
+        // Before the list is read: whoever meets a damaged page has the index made anew, and no list outlives that.
+        let some: Vec<ChunkId> = leaves.iter().step_by(leaves.len().div_ceil(TRIED).max(1)).copied().collect();
+        let places = self.places(&some)?;
+        let Some(packs) = self.relied_packs(disk) else { return Ok(false) };
+        // A list that says too little proves nothing, and an empty one least of all.
+        if !places.iter().all(|place| place.is_some_and(|place| packs.contains(&place.pack))) {
+            return Ok(false);
+        }
         for pack in &packs {
             if !self.vet(*pack)? {
                 return Ok(false);
@@ -41,6 +38,21 @@ impl Repository {
         }
         self.remember(Whole::of(leaves, packs));
         Ok(true)
+    }
+
+    /// The packs that a disk relies on, if the index knows each of them and it is known that nothing is damaged.
+    fn relied_packs(&self, disk: &PointDisk) -> Option<HashSet<u32>> {
+        let reliance = self.reliance(&disk.disk)?;
+        let index = self.index();
+        let packs: Option<HashSet<u32>> = reliance.packs.iter().map(|pack| index.number_of(&FileId(pack.0))).collect();
+        packs.filter(|_| index.damage.is_none())
+    }
+
+    /// What is kept of a disk; none when nothing is, or it cannot be read.
+    fn reliance(&self, disk: &Digest) -> Option<Reliance> {
+        let bytes = self.io.read(&self.reliance_path(disk)).ok()??;
+        let reliance = Reliance::decode(&bytes, self.sealing.key.as_ref()).ok()?;
+        (reliance.disk == *disk).then_some(reliance)
     }
 
     /// Keeps that disks of a point that was just made rely on these packs, and forgets it of what they came after: the next
@@ -88,6 +100,15 @@ impl Repository {
         for name in names.iter().filter(|name| !named.contains(*name)) {
             let _left = std::fs::remove_file(self.root.join(FOLDER).join(name));
         }
+    }
+
+    /// Forgets what every disk relies on: the index has lost something, and is made anew.
+    ///
+    /// # Errors
+    /// What the disk says.
+    pub(super) fn rely_on_nothing(&self) -> Result<()> {
+        let folder = self.root.join(FOLDER);
+        self.io.names(&folder)?.iter().try_for_each(|name| self.io.remove_file(&folder.join(name)))
     }
 
     /// The disk that one which is being read follows.
