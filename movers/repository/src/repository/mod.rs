@@ -106,8 +106,8 @@ pub struct Repository {
     added: Mutex<BTreeMap<ChunkId, u64>>,
     /// What was looked for and found since the last point was made.
     whole: Mutex<whole::Whole>,
-    /// Disks of points that disks which are being read follow.
-    followed: Mutex<BTreeSet<Digest>>,
+    /// Disks that were read, each with the disk of a point that it follows.
+    followed: Mutex<BTreeMap<Digest, Digest>>,
 }
 
 #[derive(Debug, Default)]

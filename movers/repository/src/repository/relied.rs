@@ -58,7 +58,10 @@ impl Repository {
     /// Keeps that disks of a point that was just made rely on these packs, and forgets it of what they came after: the next
     /// point follows this one. It is derived, so whatever goes wrong costs a walk and no more.
     pub(super) fn rely_on(&self, disks: &[PointDisk], packs: Option<HashSet<u32>>) {
-        let before = std::mem::take(&mut *self.followed.lock().unwrap_or_else(PoisonError::into_inner));
+        let before: Vec<Digest> = {
+            let mut followed = self.followed.lock().unwrap_or_else(PoisonError::into_inner);
+            disks.iter().filter_map(|disk| followed.remove(&disk.disk)).collect()
+        };
         let Some(packs) = packs else { return };
         let ids: Option<Vec<Digest>> = {
             let index = self.index();
@@ -111,8 +114,8 @@ impl Repository {
         self.io.names(&folder)?.iter().try_for_each(|name| self.io.remove_file(&folder.join(name)))
     }
 
-    /// The disk that one which is being read follows.
-    pub(super) fn follow(&self, disk: Digest) {
-        self.followed.lock().unwrap_or_else(PoisonError::into_inner).insert(disk);
+    /// Notes which disk of a point one that was read follows.
+    pub(super) fn follow(&self, disk: Digest, before: Digest) {
+        self.followed.lock().unwrap_or_else(PoisonError::into_inner).insert(disk, before);
     }
 }

@@ -254,6 +254,28 @@ fn a_page_and_a_directory_that_rot_while_a_disk_is_read_make_no_point_of_what_is
 }
 
 #[test]
+fn a_point_made_meanwhile_leaves_what_another_disk_relies_on() {
+    let place = Place::new();
+    let of_one = place.relied();
+    let small = place.0.path().join("small.raw");
+    std::fs::write(&small, content(55, 9000)).unwrap();
+    back_up(&place.open(), "small", &small);
+    place.write(99, 0);
+    let repository = place.open();
+    let disk = place.read_after(&repository, "one", 0..1 << 20);
+    let base = repository.point(&point_id("small")).unwrap().unwrap();
+    std::fs::write(&small, content(57, 9000)).unwrap();
+    let changes = Changes { disk: &base.disks[0], ranges: None };
+    let other = read_in(&repository.write_session(), &small, Some(changes));
+    repository.commit_point(&manifest("other", &other)).unwrap();
+    assert!(of_one[0].exists(), "no point has followed it yet");
+    repository.commit_point(&manifest("two", &disk)).unwrap();
+    assert!(!of_one[0].exists());
+    drop(repository);
+    place.is_whole("two");
+}
+
+#[test]
 fn padded_records_take_few_lengths_and_come_back() {
     use farshore_format::repository::{PACK_HEADER_LEN, padded_len};
     let folder = tempfile::tempdir().unwrap();
