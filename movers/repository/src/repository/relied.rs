@@ -8,7 +8,7 @@ use super::whole::Whole;
 use crate::Result;
 use farshore_format::repository::{ChunkId, FileId, PointDisk, Reliance};
 use farshore_schemas::ids::Digest;
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
 use std::sync::PoisonError;
 
@@ -103,6 +103,39 @@ impl Repository {
         for name in names.iter().filter(|name| !named.contains(*name)) {
             let _left = std::fs::remove_file(self.root.join(FOLDER).join(name));
         }
+    }
+
+    /// Lets disks rely on what a prune has left, or each would be walked after each prune: for packs that went their lists name those
+    /// in which their records are found now. Only disks of points that are there: all that these name was found before anything
+    /// went, and stayed or was written anew, durable. It is derived, so whatever goes wrong costs a walk and no more.
+    pub(super) fn rely_on_the_rest(&self, went: &HashSet<FileId>) {
+        let Ok(points) = self.points() else { return };
+        let disks: HashSet<Digest> = points.iter().flat_map(|point| &point.disks).map(|disk| disk.disk).collect();
+        let mut instead: HashMap<FileId, Option<HashSet<Digest>>> = HashMap::new();
+        for disk in disks.into_iter().filter(|disk| !went.is_empty() && self.reliance_path(disk).exists()) {
+            let Some(Reliance { packs, .. }) = self.reliance(&disk) else { continue };
+            let (gone, mut packs): (HashSet<Digest>, HashSet<Digest>) =
+                packs.into_iter().partition(|pack| went.contains(&FileId(pack.0)));
+            for pack in &gone {
+                let pack = FileId(pack.0);
+                let found = instead.entry(pack).or_insert_with(|| self.packs_instead(&pack));
+                // Where nothing is known of one, the list goes on naming it, and counts for nothing.
+                packs.extend(found.as_ref().unwrap_or(&HashSet::from([Digest(pack.0)])));
+            }
+            if !gone.is_empty()
+                && let Err(error) = self.keep_reliance(&Reliance { disk, packs: packs.into_iter().collect() })
+            {
+                tracing::warn!(%disk, %error, "the next backup of this disk will take longer");
+            }
+        }
+    }
+
+    /// The packs in which records of one that went are found now; none when what it held cannot be read.
+    fn packs_instead(&self, pack: &FileId) -> Option<HashSet<Digest>> {
+        let ids: Vec<ChunkId> = self.read_directory(pack).ok()?.into_iter().map(|entry| entry.id).collect();
+        let places = self.places(&ids).ok()?;
+        let index = self.index();
+        places.into_iter().flatten().map(|place| index.pack(place.pack).map(|id| Digest(id.0))).collect()
     }
 
     /// Forgets what every disk relies on: the index has lost something, and is made anew.

@@ -3,10 +3,12 @@
 use crate::repository::{back_up, content, create, create_padded, manifest, point_id, read_in, restore, unlock};
 use crate::repository_mend::flip;
 use farshore_format::repository::{
-    ChunkId, FOOTER_LEN, FileId, PACK_HEADER_LEN, PackFooter, PackHeader, Reliance, SealKey, Suite, decode_directory,
+    ChunkId, Extent, FOOTER_LEN, FileId, Leaf, PACK_HEADER_LEN, PackFooter, PackHeader, Reliance, SealKey, Suite,
+    decode_directory,
 };
 use farshore_repository::{BackedUp, Changes, Repository};
 use farshore_schemas::ids::Digest;
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::ops::Range;
 use std::os::unix::fs::FileExt;
@@ -251,6 +253,44 @@ fn a_page_and_a_directory_that_rot_while_a_disk_is_read_make_no_point_of_what_is
     repository.rebuild_index().unwrap();
     let error = repository.commit_point(&manifest("three", &disk)).unwrap_err();
     assert_eq!(error.code(), "FS-REPO-INCOMPLETE", "{error}");
+}
+
+#[test]
+fn a_prune_after_each_point_costs_no_walk() {
+    let place = Place::sealed(None);
+    let name = |day: u64| if day == 0 { "one".to_owned() } else { format!("day{day}") };
+    let mut gone = 0;
+    for day in 1..=8 {
+        let at = (day % 3) * REGION;
+        place.write(100 + day, at);
+        place.follow_in(&name(day), &name(day - 1), at..at + (1 << 20));
+        let old = day.checked_sub(3).map(name);
+        let before: BTreeSet<PathBuf> = packs(&place.root()).into_iter().collect();
+        place.open().prune(&old.iter().map(|old| point_id(old)).collect::<Vec<_>>(), day).unwrap();
+        gone += before.difference(&packs(&place.root()).into_iter().collect()).count();
+        assert!(!place.walks(&name(day)), "day {day}");
+        place.is_whole(&name(day));
+    }
+    assert!(gone >= 5, "{gone} packs went");
+    // What the list says is all that the disk's regions need.
+    let repository = place.open();
+    let disk = repository.point(&point_id("day8")).unwrap().unwrap().disks[0].record();
+    let leaves: Vec<ChunkId> = repository.disk_regions(&disk).unwrap().iter().map(|region| region.leaf).collect();
+    let extents = leaves
+        .iter()
+        .zip([REGION, REGION, REGION, 1 << 20])
+        .flat_map(|(leaf, length)| Leaf::decode(&repository.leaf_bytes(leaf).unwrap(), length).unwrap().extents);
+    let chunks = extents.filter_map(|extent| match extent {
+        Extent::Data { id, .. } => Some(id),
+        Extent::Hole { .. } | Extent::Zeros { .. } => None,
+    });
+    let needed: Vec<ChunkId> = leaves.iter().copied().chain(chunks).collect();
+    drop(repository);
+    let list: BTreeSet<String> = place.list().packs.iter().map(ToString::to_string).collect();
+    let others =
+        packs(&place.root()).into_iter().filter(|pack| !list.contains(pack.file_name().unwrap().to_str().unwrap()));
+    others.for_each(|pack| std::fs::remove_file(pack).unwrap());
+    assert!(place.open().have(&needed).unwrap().into_iter().all(|have| have));
 }
 
 #[test]
