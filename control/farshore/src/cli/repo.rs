@@ -52,13 +52,21 @@ pub(crate) enum RepoVerb {
     /// before it is read. Ends when it is unmounted (fusermount3 -u) or stopped.
     Mount(RepoMountArgs),
     /// Drop points and what only they name. Shows what would go; --apply does it.
+    ///
+    /// Either --points names what goes, and all else stays; or --keep and --keep-* are rules, together as many as are given: of
+    /// each VM a point stays that any of them keeps, and the others go.
     Prune(RepoPruneArgs),
     /// Take the folder from its owner. With a site that runs, for the repository of that name in it, and the decision is in its
     /// log; with --take-ownership from every site, on the folder alone. Who had it is shut out.
     Adopt(RepoAdoptArgs),
     /// Hold a point of a site's repository against retention; immutability needs no hold.
+    ///
+    /// Works through the site, which must run and is found by its data folder (--data): the hold is a decision in its log. The
+    /// repository is named as in the site, not by its folder.
     Hold(RepoHoldArgs),
     /// Let a point go that is held.
+    ///
+    /// Works through the site, as a hold does (--data).
     Release {
         #[command(flatten)]
         held: HeldPoint,
@@ -227,7 +235,7 @@ pub(crate) struct RepoPruneArgs {
     pub(crate) at: RepoAt,
     #[command(flatten)]
     pub(crate) which: PruneWhich,
-    /// The time zone in which days, weeks, months and years begin.
+    /// The time zone in which days, weeks, months and years begin, such as Europe/Berlin. --keep asks for none.
     #[arg(long, value_name = "ZONE", default_value = "UTC")]
     pub(crate) zone: String,
     /// Do it.
@@ -257,7 +265,7 @@ pub(crate) struct PruneWhich {
     /// Keep the first of each of so many years that have a point.
     #[arg(long, value_name = "N")]
     pub(crate) keep_yearly: Option<NonZeroU32>,
-    /// These go.
+    /// These go, and no others: it stands alone.
     #[arg(
         long,
         value_name = "POINT",
@@ -294,7 +302,7 @@ pub(crate) struct HeldPoint {
     pub(crate) repository: Name,
     /// The point (`farshore get points`).
     pub(crate) point: Name,
-    /// The data folder of the site.
+    /// The data folder of the site, which runs.
     #[arg(long, env = "FARSHORE_DATA")]
     pub(crate) data: PathBuf,
 }

@@ -108,6 +108,9 @@ impl Repository {
         let listed: Vec<Listed> = done.into_iter().map(|(_, region)| region).collect();
         let checksum = checksum_of(&listed);
         let (disk, extra) = self.store_tree((source.size(), checksum), &listed)?;
+        if let Some(changes) = changes.filter(|_| run.base.is_some()) {
+            self.follow(Digest(disk.0), changes.disk.disk);
+        }
         // Durable already, so that a crash before the point is made costs nothing that was read.
         stages.time(Stage::Target, || self.flush())?;
         let [read, new, stored] = run.totals.map(|total| ByteCount(total.into_inner()));
@@ -129,7 +132,6 @@ impl Repository {
             Err(error) => return Err(error),
         };
         let leaves: Vec<ChunkId> = regions.iter().map(|region| region.leaf).collect();
-        self.follow(changes.disk.disk);
         let wanting = if self.is_relied_on(changes.disk, &leaves)? {
             HashSet::new()
         } else {

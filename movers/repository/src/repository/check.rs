@@ -8,33 +8,18 @@ use super::packs::pack_path;
 use super::points::extent_len;
 use super::records::Reader;
 use super::syncer::lost;
+use super::whole::Whole;
 use crate::{Error, Result};
 use farshore_format::repository::{ChunkId, DiskTree, Extent, Place, REGION, RecordKind};
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fs::File;
 use std::num::NonZeroUsize;
-use std::sync::PoisonError;
 
 /// Chunks looked up together, in order of their ids, so that a page of the index is read once.
 const TOGETHER: usize = 256 * 1024;
 
 /// Fewer leaves than this are not worth a thread.
 const LEAST: usize = 64;
-/// Leaves remembered at most: 16 MiB.
-const REMEMBERED: usize = 256 * 1024;
-
-/// Leaves that can be counted on with all that they name, and the packs that this lies in.
-#[derive(Debug, Default)]
-pub(super) struct Whole {
-    leaves: HashSet<ChunkId>,
-    packs: HashSet<u32>,
-}
-
-impl Whole {
-    pub(super) fn of(leaves: impl Iterator<Item = ChunkId>, packs: HashSet<u32>) -> Whole {
-        Whole { leaves: leaves.collect(), packs }
-    }
-}
 
 /// A look at all that a disk names.
 struct Look<'a> {
@@ -61,9 +46,12 @@ impl Repository {
     /// What the disk says.
     pub fn have(&self, ids: &[ChunkId]) -> Result<Vec<bool>> {
         let mut pinned = self.pinned();
+        // A pack is looked at once in a call: one that did not count then does not, whatever a verification says meanwhile.
+        let mut absent = HashSet::new();
         let places = loop {
             let places = self.places(ids)?;
-            let places: Vec<_> = places.into_iter().map(|place| place.filter(|place| self.lasts(place))).collect();
+            let counts = |place: &Place| !absent.contains(&place.pack) && self.lasts(place);
+            let places: Vec<_> = places.into_iter().map(|place| place.filter(counts)).collect();
             let met: HashSet<u32> = places.iter().flatten().map(|place| place.pack).collect();
             let fresh: Vec<u32> = met.into_iter().filter(|pack| !pinned.vetted.contains(pack)).collect();
             if fresh.is_empty() {
@@ -75,6 +63,7 @@ impl Repository {
                     pinned.vetted.insert(pack);
                 } else {
                     self.distrust(pack);
+                    absent.insert(pack);
                 }
             }
         };
@@ -115,12 +104,10 @@ impl Repository {
     /// # Errors
     /// What the disk says; what is missing or damaged is an answer.
     pub(super) fn wanting(&self, tree: &DiskTree, leaves: &[ChunkId]) -> Result<BTreeMap<ChunkId, String>> {
-        let mut found = self.found_before()?;
+        let found = self.found_before()?;
         let mut seen = HashSet::new();
-        let fresh: Vec<(u64, ChunkId)> = (0u64..)
-            .zip(leaves.iter().copied())
-            .filter(|(_, leaf)| !found.leaves.contains(leaf) && seen.insert(*leaf))
-            .collect();
+        let fresh: Vec<(u64, ChunkId)> =
+            (0u64..).zip(leaves.iter().copied()).filter(|(_, leaf)| !found.has(leaf) && seen.insert(*leaf)).collect();
         let threads = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
         let share = fresh.len().div_ceil(threads).max(LEAST);
         let looks: Vec<Result<Look<'_>>> = std::thread::scope(|scope| {
@@ -133,47 +120,17 @@ impl Repository {
             let workers: Vec<_> = fresh.chunks(share).map(|leaves| scope.spawn(move || look(leaves))).collect();
             workers.into_iter().map(|worker| worker.join().expect("a look does not panic")).collect()
         });
-        let mut wanting = BTreeMap::new();
+        let (mut wanting, mut packs) = (BTreeMap::new(), HashSet::new());
         for look in looks {
             let look = look?;
-            found.packs.extend(look.packs.iter().filter(|(_, there)| **there).map(|(pack, _)| *pack));
+            packs.extend(look.packs.iter().filter(|(_, there)| **there).map(|(pack, _)| *pack));
             wanting.extend(look.wanting);
         }
         if wanting.is_empty() {
-            found.leaves.extend(seen);
             self.remember(found);
+            self.remember(Whole::of(&seen, packs));
         }
         Ok(wanting)
-    }
-
-    /// What was found in this opening; nothing if anything of it is not there any more, or anything is known to be damaged.
-    fn found_before(&self) -> Result<Whole> {
-        let found = std::mem::take(&mut *self.whole.lock().unwrap_or_else(PoisonError::into_inner));
-        if !self.index().damage.marks.is_empty() {
-            return Ok(Whole::default());
-        }
-        for pack in &found.packs {
-            if !self.vet(*pack)? {
-                return Ok(Whole::default());
-            }
-        }
-        Ok(found)
-    }
-
-    /// The packs that these leaves and what they name lie in, and maybe others; none when not all of them were remembered. What
-    /// was remembered is forgotten with that.
-    pub(super) fn packs_of(&self, leaves: &[ChunkId]) -> Option<HashSet<u32>> {
-        let whole = std::mem::take(&mut *self.whole.lock().unwrap_or_else(PoisonError::into_inner));
-        leaves.iter().all(|leaf| whole.leaves.contains(leaf)).then_some(whole.packs)
-    }
-
-    /// Notes what was found, besides what was before.
-    pub(super) fn remember(&self, found: Whole) {
-        if found.leaves.len() <= REMEMBERED && self.index().damage.marks.is_empty() {
-            let mut whole = self.whole.lock().unwrap_or_else(PoisonError::into_inner);
-            whole.leaves.extend(found.leaves);
-            whole.packs.extend(found.packs);
-        }
     }
 
     /// That records of the tree can be counted on.

@@ -109,6 +109,13 @@ pub(super) struct Known {
     unknown: Option<String>,
 }
 
+impl Known {
+    /// Whether it is known that nothing is damaged.
+    pub(super) fn is_none(&self) -> bool {
+        self.marks.is_empty() && self.unknown.is_none()
+    }
+}
+
 /// What is wrong with a file that cannot be read or is not what was stored; none for any other error.
 pub(super) fn damage_of(error: &Error) -> Option<String> {
     let bad_sector = |error: &std::io::Error| error.raw_os_error() == Some(rustix::io::Errno::IO.raw_os_error());

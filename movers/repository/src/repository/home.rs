@@ -3,7 +3,6 @@
 use super::clocks::Clocks;
 use super::index::Index;
 use super::packs::pack_path;
-use super::strays::{pack_named, segment_named};
 use super::{Pinned, Repository, Sealing, packs, random_id, syncer::Syncer};
 use crate::io::{Faults, Io};
 use crate::{Error, Result, Store};
@@ -13,7 +12,6 @@ use farshore_format::repository::{
 };
 use farshore_schemas::ids::Name;
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeSet;
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
@@ -211,71 +209,6 @@ impl Repository {
             }
         }
         Ok(())
-    }
-
-    /// Reads which packs there are and brings the index in line with them. With `lost`, what is not in the folder is gone;
-    /// otherwise it may be on its way there.
-    pub(super) fn reload_packs(&self, lost: bool) -> Result<()> {
-        let mut index = self.index_mut();
-        let there = self.pack_ids()?;
-        index.forget(&there, lost);
-        for id in index.load(&there, self.lock.is_some())? {
-            match self.read_directory(&id) {
-                Ok(entries) => {
-                    index.note_directory(id, &entries);
-                    if self.lock.is_some() {
-                        // So that an index that is made anew does not take all the memory.
-                        index.settle(false)?;
-                    }
-                }
-                Err(error @ Error::Damage { .. }) => {
-                    tracing::error!(pack = %id, %error, "a pack cannot be read: what it holds counts as missing");
-                }
-                Err(error) => return Err(error),
-            }
-        }
-        if self.lock.is_none() {
-            return Ok(());
-        }
-        index.settle(true)?;
-        index.caught_up()
-    }
-
-    /// Makes the whole index anew from the packs' directories.
-    ///
-    /// # Errors
-    /// What the disk says.
-    pub fn rebuild_index(&self) -> Result<()> {
-        if self.lock.is_some() {
-            self.index().fall_behind()?;
-            let folder = self.root.join("index");
-            for name in self.io.names(&folder)?.into_iter().filter(|name| segment_named(name).is_some()) {
-                self.io.remove_file(&folder.join(name))?;
-            }
-            return self.reload_packs(false);
-        }
-        let mut index = self.index_mut();
-        let there = self.pack_ids()?;
-        index.forget(&there, true);
-        for id in &there {
-            if let Ok(entries) = self.read_directory(id) {
-                index.note_directory(*id, &entries);
-            }
-        }
-        Ok(())
-    }
-
-    /// The packs in the folder.
-    pub(super) fn pack_ids(&self) -> Result<BTreeSet<FileId>> {
-        let mut ids = BTreeSet::new();
-        let root = self.root.join("packs");
-        for folder in self.io.names(&root)? {
-            let within = root.join(&folder);
-            if within.is_dir() {
-                ids.extend(self.io.names(&within)?.iter().filter_map(|name| pack_named(&folder, name)));
-            }
-        }
-        Ok(ids)
     }
 
     /// The directory of a pack, read and proven.

@@ -113,6 +113,13 @@ impl Index {
         self.set_state(number, State::Gone);
     }
 
+    /// Forgets a pack, if it was heard of, whose records are in no segment and cannot be had from it.
+    pub(super) fn lose_pack(&mut self, id: &FileId) {
+        if let Some(number) = self.numbers.get(id).copied() {
+            self.drop_pack(number);
+        }
+    }
+
     pub(super) fn note(&mut self, places: &[(ChunkId, Place)]) {
         self.noted.extend(places.iter().copied());
     }
@@ -212,8 +219,21 @@ impl Index {
         Ok(going.or(damaged))
     }
 
+    /// Whether segments know every one of these records in a pack that is there. What a segment cannot say of its own is not known.
+    pub(super) fn all_in_segments(&self, entries: &[DirectoryEntry]) -> Result<bool> {
+        for entry in entries {
+            match self.in_segments(&entry.id) {
+                Ok(true) => {}
+                Ok(false) => return Ok(false),
+                Err(error) if error.index_only(&self.folder) => return Ok(false),
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(true)
+    }
+
     /// Whether a segment knows a record in a pack that is there.
-    pub(super) fn in_segments(&self, id: &ChunkId) -> Result<bool> {
+    fn in_segments(&self, id: &ChunkId) -> Result<bool> {
         for part in &self.segments {
             let place = part.segment.find(&self.io, id)?;
             let pack = place.and_then(|place| part.packs.get(place.pack as usize).copied());
@@ -224,10 +244,10 @@ impl Index {
         Ok(false)
     }
 
-    /// Loads the segments that are sound, and deletes those that are not when the repository is `ours` to change. Answers the
-    /// packs whose directories must be read: all of `there` that no segment covers.
-    pub(super) fn load(&mut self, there: &BTreeSet<FileId>, ours: bool) -> Result<Vec<FileId>> {
-        let mut covered = BTreeSet::new();
+    /// Loads the segments that are sound. Answers the packs whose directories must be read, all of `there` that no segment covers,
+    /// and the segments that are damaged.
+    pub(super) fn load(&mut self, there: &BTreeSet<FileId>, ours: bool) -> Result<(Vec<FileId>, Vec<PathBuf>)> {
+        let (mut covered, mut damaged) = (BTreeSet::new(), Vec::new());
         for name in self.io.names(&self.folder)? {
             let path = self.folder.join(&name);
             let Some(number) = segment_named(&name) else { continue };
@@ -239,17 +259,14 @@ impl Index {
                 }
                 Err(error) if error.index_only(&self.folder) => {
                     tracing::warn!(path = %path.display(), %error, "an index segment is damaged: it is made anew");
-                    if ours {
-                        self.fall_behind()?;
-                        self.io.remove_file(&path)?;
-                    }
+                    damaged.push(path);
                 }
                 // Whoever writes has merged it with another since its name was read.
                 Err(_) if !ours && !path.exists() => {}
                 Err(error) => return Err(error),
             }
         }
-        Ok(there.difference(&covered).copied().collect())
+        Ok((there.difference(&covered).copied().collect(), damaged))
     }
 
     /// Says in the folder, durable, that packs may be there that no segment covers: what a verification should not take for

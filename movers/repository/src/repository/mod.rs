@@ -23,6 +23,7 @@ mod digests;
 mod home;
 mod immutable;
 mod index;
+mod load;
 mod log;
 mod log_gaps;
 mod log_keeper;
@@ -51,6 +52,7 @@ mod target;
 mod trash;
 mod verify;
 mod view;
+mod whole;
 
 pub use backup::{BackedUp, BackupOptions, Changes};
 pub use clocks::Clock;
@@ -111,9 +113,9 @@ pub struct Repository {
     /// What disks added that no point names yet.
     added: Mutex<BTreeMap<ChunkId, u64>>,
     /// What was looked for and found since the last point was made.
-    whole: Mutex<check::Whole>,
-    /// Disks of points that disks which are being read follow.
-    followed: Mutex<BTreeSet<Digest>>,
+    whole: Mutex<whole::Whole>,
+    /// Disks that were read, each with the disk of a point that it follows.
+    followed: Mutex<BTreeMap<Digest, Digest>>,
 }
 
 #[derive(Debug, Default)]

@@ -158,6 +158,7 @@ impl Repository {
         self.drop_points(points, &trash)?;
         let freed = self.empty_earlier(position)?;
         let marked = self.sweep(&plan, &trash)?;
+        self.rely_on_the_rest(&self.went(&plan));
         if self.index().going.is_some() {
             self.forget_going()?;
         }
@@ -294,6 +295,12 @@ impl Repository {
         }
         self.io.sync_folder(&trash.join("packs"))?;
         Ok(marked)
+    }
+
+    /// What of a plan was moved into the trash.
+    fn went(&self, plan: &Plan) -> HashSet<FileId> {
+        let index = self.index();
+        plan.going.iter().filter(|(number, _)| index.pack(*number).is_none()).map(|(_, id)| *id).collect()
     }
 
     fn live_records(&self, live: &Live, (pack, id): (u32, &FileId)) -> Result<(Vec<Found>, u64)> {

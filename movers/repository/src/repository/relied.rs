@@ -4,49 +4,64 @@
 //! nothing that can be read, is walked.
 
 use super::Repository;
-use super::check::Whole;
+use super::whole::Whole;
 use crate::Result;
 use farshore_format::repository::{ChunkId, FileId, PointDisk, Reliance};
 use farshore_schemas::ids::Digest;
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
 use std::sync::PoisonError;
 
 const FOLDER: &str = "relied";
+/// Leaves of a disk that are looked up before its list is believed.
+const TRIED: usize = 64;
 
 impl Repository {
     fn reliance_path(&self, disk: &Digest) -> PathBuf {
         self.root.join(FOLDER).join(disk.to_string())
     }
 
-    /// Takes the leaves of a disk for whole, if every pack that it relies on is there and nothing is known to be damaged.
+    /// Takes the leaves of a disk for whole, if every pack that it relies on is there and it is known that nothing is damaged.
     pub(super) fn is_relied_on(&self, disk: &PointDisk, leaves: &[ChunkId]) -> Result<bool> {
-        let path = self.reliance_path(&disk.disk);
-        let Ok(Some(bytes)) = self.io.read(&path) else { return Ok(false) };
-        let reliance = match Reliance::decode(&bytes, self.sealing.key.as_ref()) {
-            Ok(reliance) if reliance.disk == disk.disk => reliance,
-            Ok(_) | Err(_) => return Ok(false),
-        };
-        let packs = {
-            let index = self.index();
-            let known: Option<HashSet<u32>> =
-                reliance.packs.iter().map(|pack| index.number_of(&FileId(pack.0))).collect();
-            known.filter(|_| index.damage.marks.is_empty())
-        };
-        let Some(packs) = packs else { return Ok(false) };
+        // Before the list is read: whoever meets a damaged page has the index made anew, and no list outlives that.
+        let some: Vec<ChunkId> = leaves.iter().step_by(leaves.len().div_ceil(TRIED).max(1)).copied().collect();
+        let places = self.places(&some)?;
+        let Some(packs) = self.relied_packs(disk) else { return Ok(false) };
+        // A list that says too little proves nothing, and an empty one least of all.
+        if !places.iter().all(|place| place.is_some_and(|place| packs.contains(&place.pack))) {
+            return Ok(false);
+        }
         for pack in &packs {
             if !self.vet(*pack)? {
                 return Ok(false);
             }
         }
-        self.remember(Whole::of(leaves.iter().copied(), packs));
+        self.remember(Whole::of(leaves, packs));
         Ok(true)
+    }
+
+    /// The packs that a disk relies on, if the index knows each of them and it is known that nothing is damaged.
+    fn relied_packs(&self, disk: &PointDisk) -> Option<HashSet<u32>> {
+        let reliance = self.reliance(&disk.disk)?;
+        let index = self.index();
+        let packs: Option<HashSet<u32>> = reliance.packs.iter().map(|pack| index.number_of(&FileId(pack.0))).collect();
+        packs.filter(|_| index.damage.is_none())
+    }
+
+    /// What is kept of a disk; none when nothing is, or it cannot be read.
+    fn reliance(&self, disk: &Digest) -> Option<Reliance> {
+        let bytes = self.io.read(&self.reliance_path(disk)).ok()??;
+        let reliance = Reliance::decode(&bytes, self.sealing.key.as_ref()).ok()?;
+        (reliance.disk == *disk).then_some(reliance)
     }
 
     /// Keeps that disks of a point that was just made rely on these packs, and forgets it of what they came after: the next
     /// point follows this one. It is derived, so whatever goes wrong costs a walk and no more.
     pub(super) fn rely_on(&self, disks: &[PointDisk], packs: Option<HashSet<u32>>) {
-        let before = std::mem::take(&mut *self.followed.lock().unwrap_or_else(PoisonError::into_inner));
+        let before: Vec<Digest> = {
+            let mut followed = self.followed.lock().unwrap_or_else(PoisonError::into_inner);
+            disks.iter().filter_map(|disk| followed.remove(&disk.disk)).collect()
+        };
         let Some(packs) = packs else { return };
         let ids: Option<Vec<Digest>> = {
             let index = self.index();
@@ -90,8 +105,50 @@ impl Repository {
         }
     }
 
-    /// The disk that one which is being read follows.
-    pub(super) fn follow(&self, disk: Digest) {
-        self.followed.lock().unwrap_or_else(PoisonError::into_inner).insert(disk);
+    /// Lets disks rely on what a prune has left, or each would be walked after each prune: for packs that went their lists name those
+    /// in which their records are found now. Only disks of points that are there: all that these name was found before anything
+    /// went, and stayed or was written anew, durable. It is derived, so whatever goes wrong costs a walk and no more.
+    pub(super) fn rely_on_the_rest(&self, went: &HashSet<FileId>) {
+        let Ok(points) = self.points() else { return };
+        let disks: HashSet<Digest> = points.iter().flat_map(|point| &point.disks).map(|disk| disk.disk).collect();
+        let mut instead: HashMap<FileId, Option<HashSet<Digest>>> = HashMap::new();
+        for disk in disks.into_iter().filter(|disk| !went.is_empty() && self.reliance_path(disk).exists()) {
+            let Some(Reliance { packs, .. }) = self.reliance(&disk) else { continue };
+            let (gone, mut packs): (HashSet<Digest>, HashSet<Digest>) =
+                packs.into_iter().partition(|pack| went.contains(&FileId(pack.0)));
+            for pack in &gone {
+                let pack = FileId(pack.0);
+                let found = instead.entry(pack).or_insert_with(|| self.packs_instead(&pack));
+                // Where nothing is known of one, the list goes on naming it, and counts for nothing.
+                packs.extend(found.as_ref().unwrap_or(&HashSet::from([Digest(pack.0)])));
+            }
+            if !gone.is_empty()
+                && let Err(error) = self.keep_reliance(&Reliance { disk, packs: packs.into_iter().collect() })
+            {
+                tracing::warn!(%disk, %error, "the next backup of this disk will take longer");
+            }
+        }
+    }
+
+    /// The packs in which records of one that went are found now; none when what it held cannot be read.
+    fn packs_instead(&self, pack: &FileId) -> Option<HashSet<Digest>> {
+        let ids: Vec<ChunkId> = self.read_directory(pack).ok()?.into_iter().map(|entry| entry.id).collect();
+        let places = self.places(&ids).ok()?;
+        let index = self.index();
+        places.into_iter().flatten().map(|place| index.pack(place.pack).map(|id| Digest(id.0))).collect()
+    }
+
+    /// Forgets what every disk relies on: the index has lost something, and is made anew.
+    ///
+    /// # Errors
+    /// What the disk says.
+    pub(super) fn rely_on_nothing(&self) -> Result<()> {
+        let folder = self.root.join(FOLDER);
+        self.io.names(&folder)?.iter().try_for_each(|name| self.io.remove_file(&folder.join(name)))
+    }
+
+    /// Notes which disk of a point one that was read follows.
+    pub(super) fn follow(&self, disk: Digest, before: Digest) {
+        self.followed.lock().unwrap_or_else(PoisonError::into_inner).insert(disk, before);
     }
 }

@@ -109,12 +109,18 @@ impl Repository {
         self.write_roster()
     }
 
-    /// Stores what is wanted and can be had, durable, until no more is found: a part of a disk's tree lets more be seen that is
-    /// wanted. Answers how many records that were, and what is wanted still.
+    /// Stores what is wanted and can be had, durable, until no more is seen that is wanted: a part of a disk's tree lets more be
+    /// seen. What is wanted a second time was found nowhere, or the disk spoils what is written to it: there is no end to that.
+    /// Answers how many records were stored, and what is wanted still.
     fn mend(&self, back: &[PointManifest], spares: Spares<'_>) -> Result<(u64, Wanted)> {
-        let mut stored = 0;
+        let (mut stored, mut looked_for) = (0, HashSet::new());
         loop {
             let wanted = self.wanted(back)?;
+            let before = looked_for.len();
+            looked_for.extend(wanted.ids());
+            if looked_for.len() == before {
+                return Ok((stored, wanted));
+            }
             let mut found = self.salvage(&wanted)?;
             for other in spares.repositories {
                 found += self.take_from(other, &wanted)?;
@@ -232,8 +238,12 @@ impl Repository {
 
     /// Stores anew what is sound in a pack and in no other that stays. False when more of it is damaged than was known.
     fn store_sound(&self, pack: &FileId, (marks, leaving): (&Marks, &HashSet<FileId>)) -> Result<bool> {
+        if marks.has_pack(pack) {
+            return Ok(true);
+        }
+        // What is in one that the index does not know was looked for nowhere: it stays.
         let number = self.index().number_of(pack);
-        let Some(number) = number.filter(|_| !marks.has_pack(pack)) else { return Ok(true) };
+        let Some(number) = number else { return Ok(false) };
         let mut reader = Reader::new(self);
         let mut offset = PACK_HEADER_LEN as u32;
         for (at, entry) in (0u32..).zip(self.directory_if_sound(pack)?) {

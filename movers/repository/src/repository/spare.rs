@@ -34,6 +34,10 @@ impl Wanted {
         self.0.is_empty()
     }
 
+    pub(super) fn ids(&self) -> impl Iterator<Item = ChunkId> {
+        self.0.keys().copied()
+    }
+
     pub(super) fn has(&self, id: &ChunkId) -> bool {
         self.0.contains_key(id)
     }

@@ -280,23 +280,12 @@ impl Repository {
     /// Whether segments know every record of a pack in another one: what was marked is stored again, and what is left of a prune that
     /// stopped half-way was written anew. No segment need cover such a pack.
     fn is_stored_twice(&self, pack: &FileId) -> Result<bool> {
-        let entries = match self.read_directory(pack) {
-            Ok(entries) => entries,
+        match self.read_directory(pack) {
+            Ok(entries) => self.index().all_in_segments(&entries),
             // That is told of the pack itself.
-            Err(error) if damage_of(&error).is_some() => return Ok(false),
-            Err(error) => return Err(error),
-        };
-        for entry in &entries {
-            let known = self.index().in_segments(&entry.id);
-            match known {
-                Ok(true) => {}
-                Ok(false) => return Ok(false),
-                // That is told of the segment itself.
-                Err(error) if error.index_only(&self.root.join("index")) => return Ok(false),
-                Err(error) => return Err(error),
-            }
+            Err(error) if damage_of(&error).is_some() => Ok(false),
+            Err(error) => Err(error),
         }
-        Ok(true)
     }
 
     /// Reads every segment; answers the packs that they cover.

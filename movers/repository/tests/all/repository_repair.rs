@@ -2,7 +2,8 @@
 
 use crate::common::StopAfter;
 use crate::repository::{back_up, content, create, name, point_id, restore, threads, unlock};
-use farshore_repository::{Create, RawSource, Repaired, Repository, Spares};
+use crate::repository_mend::flip;
+use farshore_repository::{Create, Faults, Op, RawSource, Repaired, Repository, Spares};
 use std::fs::{self, File};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
@@ -210,6 +211,33 @@ fn what_cannot_be_had_is_said_and_stays_as_it_is() {
     drop(repository);
     assert!(world.repair(&[], &["two.raw"]).after.sound(), "a later repair finds the rest");
     world.is_whole("with the other image, too");
+}
+
+/// Spoils each pack before it gets its name.
+struct Spoils;
+
+impl Faults for Spoils {
+    fn before(&self, op: Op<'_>) -> std::io::Result<()> {
+        if let Op::Rename(from, to) = op
+            && to.parent().and_then(Path::parent).is_some_and(|folder| folder.ends_with("packs"))
+        {
+            flip(from, 100);
+            flip(from, from.metadata()?.len() - 10);
+        }
+        Ok(())
+    }
+}
+
+#[test]
+fn a_disk_that_spoils_what_is_written_ends_a_repair_and_is_told() {
+    let world = World::new(None);
+    world.packs().iter().for_each(|pack| fs::remove_file(pack).unwrap());
+    let spoilt = Repository::open_with_faults(&world.at("r"), &unlock(None), Arc::new(Spoils)).unwrap();
+    let repaired = world.repair_as(&spoilt, &["copy"], &["one.raw"]).unwrap();
+    assert!(repaired.stored > 0 && !repaired.after.sound() && repaired.after.hurt.len() == 2, "{repaired:?}");
+    drop(spoilt);
+    assert!(world.repair(&["copy"], &[]).after.sound(), "on a better disk it is mended");
+    world.is_whole("in the end");
 }
 
 #[test]
