@@ -63,15 +63,16 @@ pub fn decode_limited<T: DeserializeOwned>(bytes: &[u8], max: usize) -> Result<T
     if bytes.len() > max {
         return Err(CodecError::TooLarge { len: bytes.len(), max });
     }
-    check(bytes)?;
     decode_checked(bytes)
 }
 
-/// Decodes bytes whose crc has vouched for them: our own frames, read back. Limits on depth stay.
+/// Decodes bytes whose crc has vouched for them: our own frames, read back. Only how many there may be is not limited: a crc
+/// is no seal, and what says that a billion elements follow takes no memory for them.
 ///
 /// # Errors
-/// [`CodecError::WrongShape`].
+/// [`CodecError`] for anything else.
 pub fn decode_checked<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, CodecError> {
+    check(bytes)?;
     let wrong = |why: String| CodecError::WrongShape { what: std::any::type_name::<T>(), why };
     let mut deserializer = rmp_serde::Deserializer::from_read_ref(bytes);
     deserializer.set_max_depth(MAX_DEPTH * 2);
