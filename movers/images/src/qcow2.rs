@@ -71,6 +71,15 @@ fn extents(access: &FormatAccess<File>) -> Result<Vec<Range<u64>>> {
         if end == at {
             return Err(Error::other(format!("it does not say what is at byte {at}")));
         }
+        // What lies behind the end of a file would read as zeros: such an image was cut short.
+        if let Mapping::Raw { storage, offset, .. } = &mapping {
+            let (needed, there) = (offset.saturating_add(end - at), storage.size()?);
+            if needed > there {
+                return Err(Error::other(format!(
+                    "it was cut short: it has {there} bytes, and names some up to {needed}"
+                )));
+            }
+        }
         let holds = !matches!(mapping, Mapping::Zero { .. });
         match extents.last_mut() {
             Some(last) if holds && last.end == at => last.end = end,

@@ -150,6 +150,26 @@ fn a_damaged_image_is_an_error_and_no_panic() {
     assert!(refused > 5, "{refused}");
 }
 
+#[test]
+fn an_image_that_was_cut_short_is_not_read_as_zeros() {
+    let place = Place::new();
+    for (kind, how) in [("plain", &["-O", "qcow2"][..]), ("packed", &["-c", "-O", "qcow2"])] {
+        place.convert("disk.raw", "sound.qcow2", how);
+        let sound = fs::read(place.path("sound.qcow2")).unwrap();
+        for cut in [1, 4096, 65536, 200_000, sound.len() / 2] {
+            fs::write(place.path("short.qcow2"), &sound[..sound.len() - cut]).unwrap();
+            let point = format!("{kind}-{cut}");
+            let said = place.back_up(&point, "short.qcow2", &[]);
+            assert!(said.code != 0 || cut < sound.len() / 2, "{kind}, {cut} bytes less: {}", said.out);
+            if said.code == 0 {
+                // What is missing is nothing that its disk names.
+                place.repo("restore", &[&point, "--to", text(&place.path(&point))]).good();
+                place.is_disk(&place.path(&point).join("short.qcow2.raw"));
+            }
+        }
+    }
+}
+
 /// A loop device, let go at the end.
 struct Loop(String);
 
