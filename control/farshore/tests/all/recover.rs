@@ -40,7 +40,11 @@ impl World {
             text(&self.at("vms")),
             text(&self.at("vault")),
             if encrypted { &pass } else { "" },
-            BACKUP.replace("repository: local", "repository: vault").replace("host: local", "host: vms"),
+            BACKUP
+                .replace("repository: local", "repository: vault")
+                .replace("host: local", "host: vms")
+                // A site that has just come up may not have heard yet where its agent listens now.
+                .replace("attempts: 0", "attempts: 2"),
         ));
         until("the VM in the inventory", || {
             (!site.state("host", "vms")["Defined"]["inventory"]["web"].is_null()).then_some(())
