@@ -1,6 +1,7 @@
 //! The immutable attribute of files: while a file bears it, nobody changes, renames or deletes it, root included, who would
 //! have to take it off first. ext4, xfs and btrfs have it; to set it takes `CAP_LINUX_IMMUTABLE`.
 
+use crate::io::open_at_once;
 use rustix::fs::{IFlags, ioctl_getflags, ioctl_setflags};
 use rustix::io::Errno;
 use std::fs::File;
@@ -55,7 +56,7 @@ pub(crate) fn is_set(path: &Path) -> bool {
 }
 
 fn there(path: &Path) -> Result<Option<File>> {
-    match File::open(path) {
+    match open_at_once(path) {
         Ok(file) => Ok(Some(file)),
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
         Err(error) => Err(error),

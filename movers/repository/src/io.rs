@@ -5,8 +5,8 @@ use crate::direct::Direct;
 use crate::{Error, Result, Store, allocation, sparse};
 use farshore_format::Allocation;
 use std::fs::{File, OpenOptions};
-use std::io::ErrorKind;
-use std::os::unix::fs::FileExt;
+use std::io::{ErrorKind, Read};
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -146,13 +146,29 @@ impl Io {
         File::open(path).map_err(|error| self.failed("open", path, error))
     }
 
+    /// Opens a file to read; none when there is no such file.
+    ///
+    /// # Errors
+    /// What the disk says; damage when what is there is no file.
+    pub(crate) fn open_there(&self, path: &Path) -> Result<Option<File>> {
+        let failed = |error| self.failed("open", path, error);
+        let file = match open_at_once(path) {
+            Ok(file) => file,
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(failed(error)),
+        };
+        match file.metadata().map_err(failed)?.is_file() {
+            true => Ok(Some(file)),
+            false => Err(self.damage(path, "something that is no file lies in its place")),
+        }
+    }
+
     /// The content of a file; none when there is no such file.
     pub(crate) fn read(&self, path: &Path) -> Result<Option<Vec<u8>>> {
-        match std::fs::read(path) {
-            Ok(bytes) => Ok(Some(bytes)),
-            Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(self.failed("read", path, error)),
-        }
+        let Some(mut file) = self.open_there(path)? else { return Ok(None) };
+        let mut bytes = Vec::new();
+        file.read_to_end(&mut bytes).map_err(|error| self.failed("read", path, error))?;
+        Ok(Some(bytes))
     }
 
     pub(crate) fn sync(&self, file: &File, path: &Path) -> Result<()> {
@@ -234,6 +250,15 @@ impl Io {
             Err(error) => Err(self.failed("lock", &path, error.into())),
         }
     }
+}
+
+/// Opens what may be a pipe that somebody has put there, without waiting for who writes to it.
+///
+/// # Errors
+/// What the disk says.
+pub(crate) fn open_at_once(path: &Path) -> std::io::Result<File> {
+    let at_once = i32::try_from(rustix::fs::OFlags::NONBLOCK.bits()).expect("flags are few");
+    OpenOptions::new().read(true).custom_flags(at_once).open(path)
 }
 
 fn gone(result: std::io::Result<()>) -> std::io::Result<()> {

@@ -12,7 +12,6 @@ use super::whole::Whole;
 use crate::{Error, Result};
 use farshore_format::repository::{ChunkId, DiskTree, Extent, Place, REGION, RecordKind};
 use std::collections::{BTreeMap, HashMap, HashSet};
-use std::fs::File;
 use std::num::NonZeroUsize;
 
 /// Chunks looked up together, in order of their ids, so that a page of the index is read once.
@@ -75,10 +74,10 @@ impl Repository {
     pub(super) fn vet(&self, pack: u32) -> Result<bool> {
         let Some(id) = self.index().pack(pack) else { return Ok(false) };
         let path = pack_path(&self.root, &id);
-        let looked = match File::open(&path) {
-            Ok(file) => self.pack_ends(&file, (&id, &path)).map(drop),
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Err(lost(&path)),
-            Err(error) => Err(self.io.failed("open", &path, error)),
+        let looked = match self.io.open_there(&path) {
+            Ok(Some(file)) => self.pack_ends(&file, (&id, &path)).map(drop),
+            Ok(None) => Err(lost(&path)),
+            Err(error) => Err(error),
         };
         match looked {
             Ok(()) => Ok(true),

@@ -55,6 +55,11 @@ impl Clocks {
         Clocks { clock, opened }
     }
 
+    /// What the machine's clock says.
+    pub(super) fn wall(&self) -> Timestamp {
+        self.clock.wall()
+    }
+
     /// What time it is, at the latest.
     pub(super) fn now(&self) -> Timestamp {
         let (wall, monotonic) = self.opened;

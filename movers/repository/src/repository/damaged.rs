@@ -236,6 +236,24 @@ impl Repository {
         self.index_mut().settle(true)
     }
 
+    /// A record does not count as stored from now on, in this opening: somebody has met it, and it is damaged.
+    pub(super) fn distrust_record(&self, place: &Place) {
+        let mut index = self.index_mut();
+        if let Some(pack) = index.name_of(place.pack) {
+            index.damage.marks.add_record(pack, place.number);
+        }
+    }
+
+    /// Keeps what was met in this opening, besides what is kept, before a point is made that names the copy instead: a later
+    /// opening could know the damaged one alone.
+    pub(super) fn keep_met(&self) -> Result<()> {
+        let met = self.index().damage.marks.clone();
+        if met.is_empty() || self.read_marks().is_ok_and(|kept| kept == met) {
+            return Ok(());
+        }
+        self.keep_marks(&met)
+    }
+
     /// Keeps what a verification found, so that nobody counts on it: a backup stores such content anew.
     ///
     /// # Errors

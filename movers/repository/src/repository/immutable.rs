@@ -27,6 +27,9 @@ use std::sync::{Arc, MutexGuard, PoisonError};
 /// The time that was seen is written down anew when it has moved by so much.
 const SEEN_EVERY: Millis = Millis::from_mins(60);
 
+const UNDATED: &str = "it bears the immutable attribute, and nothing says until when it must stay; root takes the attribute off \
+                       (chattr -i) if it may go";
+
 /// How it stands with what must stay.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Immutability {
@@ -109,6 +112,11 @@ impl Repository {
                 found.push((path, why.ok_or(error)?));
             }
         }
+        match self.undated() {
+            Ok(points) => found.extend(points.iter().map(|point| (self.point_path(point), UNDATED.to_owned()))),
+            Err(error) if damage_of(&error).is_some() => (),
+            Err(error) => return Err(error),
+        }
         Ok(found)
     }
 
@@ -133,7 +141,8 @@ impl Repository {
         let now = self.clocks.now();
         // A clock that was set back does not make the date earlier.
         list.seen = list.seen.max(now);
-        let until = list.seen.after(period);
+        // Nor does one that went ahead of monotonic time, as it does when the machine slept: that only lengthens it.
+        let until = list.seen.max(self.clocks.wall()).after(period);
         let there: HashSet<PointId> = self.point_names()?.into_iter().collect();
         list.points.retain(|one| one.until > now || there.contains(&one.point));
         match list.points.binary_search_by(|one| one.point.cmp(point)) {
@@ -143,10 +152,10 @@ impl Repository {
         self.write_immutable(&list)
     }
 
-    /// Points that must stay now.
+    /// Points that must stay now, also those whose files somebody took away.
     fn immutable_now(&self) -> Result<BTreeMap<PointId, Timestamp>> {
         let (list, now) = (self.read_immutable()?.unwrap_or_default(), self.clocks.now());
-        let there: HashSet<PointId> = self.point_names()?.into_iter().collect();
+        let there: HashSet<PointId> = self.point_names()?.into_iter().chain(self.lost_points()?).collect();
         let stays = |one: &ImmutablePoint| one.until > now && there.contains(&one.point);
         Ok(list.points.into_iter().filter(stays).map(|one| (one.point, one.until)).collect())
     }
@@ -159,6 +168,12 @@ impl Repository {
         let points = self.immutable_now()?;
         let marked = points.keys().filter(|point| attribute::is_set(&self.point_path(point))).count();
         Ok(Immutability { points, marked })
+    }
+
+    /// As [`Repository::make_immutable`], of a point that is there and has had no date.
+    pub(super) fn date_if_undated(&self, point: &PointId, period: Millis) -> Result<()> {
+        let list = self.read_immutable()?.unwrap_or_default();
+        if list.points.iter().any(|one| one.point == *point) { Ok(()) } else { self.make_immutable(point, period) }
     }
 
     /// Until when a point must stay, if it must now.
@@ -194,7 +209,19 @@ impl Repository {
         if let Some((point, until)) = points.iter().find_map(|point| stays.get_key_value(point)) {
             return Err(Error::Immutable { point: point.clone(), left: until.since(self.clocks.now()) });
         }
+        // The list was taken away: until when such a point must stay is not known.
+        if let Some(point) = self.undated()?.into_iter().find(|point| points.contains(point)) {
+            return Err(self.io.damage(&self.point_path(&point), UNDATED));
+        }
         Ok(stays.into_keys().collect())
+    }
+
+    /// Points whose files bear the attribute though neither list names them. What was listed stays listed as long as it is there.
+    fn undated(&self) -> Result<Vec<PointId>> {
+        let list = self.read_immutable()?.unwrap_or_default();
+        let listed: HashSet<PointId> = list.points.into_iter().map(|one| one.point).collect();
+        let bears = |point: &PointId| !listed.contains(point) && attribute::is_set(&self.point_path(point));
+        Ok(self.point_names()?.into_iter().filter(bears).collect())
     }
 
     /// The point bears the attribute from now on, where it can.
@@ -235,17 +262,29 @@ impl Repository {
         self.keep_seen()?;
         let stays = self.immutable_now()?;
         let mut seen = HashSet::new();
+        let mut failed = Ok(());
         for point in stays.keys() {
-            self.mark_point(point)?;
-            let set = self.attributes().how == Some(Attribute::Set);
-            if set && !self.attributes().done.contains(point) {
-                for pack in self.packs_named_by(point, &mut seen)? {
-                    self.mark_file(&pack_path(&self.root, &pack))?;
-                }
-                self.attributes().done.insert(point.clone());
+            // One that is damaged does not keep it from the others.
+            let marked = self.mark_with_packs(point, &mut seen);
+            if marked.is_err() {
+                // What was seen of it was not marked.
+                seen.clear();
             }
+            failed = failed.and(marked);
         }
         self.attributes().done.retain(|point| stays.contains_key(point));
+        failed
+    }
+
+    fn mark_with_packs(&self, point: &PointId, seen: &mut HashSet<ChunkId>) -> Result<()> {
+        self.mark_point(point)?;
+        let set = self.attributes().how == Some(Attribute::Set);
+        if set && !self.attributes().done.contains(point) {
+            for pack in self.packs_named_by(point, seen)? {
+                self.mark_file(&pack_path(&self.root, &pack))?;
+            }
+            self.attributes().done.insert(point.clone());
+        }
         Ok(())
     }
 

@@ -77,7 +77,8 @@ impl Repository {
             // A crash may have come between the point's name and its being durable, or before the roster.
             self.io.sync_folder(&self.root.join("points"))?;
             self.write_roster()?;
-            if immutable.is_some() {
+            if let Some(period) = immutable {
+                self.date_if_undated(&manifest.point, period)?;
                 self.mark_point(&manifest.point)?;
             }
             return Ok(found.stored);
@@ -85,6 +86,7 @@ impl Repository {
         self.flush()?;
         self.damage_is_known()?;
         let packs = self.check_complete(manifest)?;
+        self.keep_met()?;
         self.place_point(manifest, immutable)?;
         self.rely_on(&manifest.disks, packs);
         Ok(manifest.stored)

@@ -185,6 +185,10 @@ impl Repository {
     /// not know holds what it names.
     fn live(&self, going: &[PointId]) -> Result<Live> {
         let immutable = self.may_drop(going)?;
+        // What a point named whose file is gone is not known: it may be brought back.
+        if let Some(lost) = self.lost_points()?.into_iter().find(|point| !going.contains(point)) {
+            return Err(self.io.damage(&self.point_path(&lost), "it is missing"));
+        }
         let mut live = Live::default();
         let mut seen: HashSet<ChunkId> = HashSet::new();
         let mut reader = Reader::new(self);

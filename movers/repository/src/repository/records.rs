@@ -1,5 +1,6 @@
 //! Reading records back: found by the index, read from their pack, opened, unpacked, proven by their id.
 
+use super::damaged::damage_of;
 use super::packs::pack_path;
 use super::syncer::lost;
 use super::{Repository, Suite};
@@ -200,14 +201,20 @@ impl<'a> Reader<'a> {
         Ok(out)
     }
 
-    /// One record of the tree.
+    /// One record of the tree. One that turns out to be damaged does not count as stored from then on, or whoever cuts the same
+    /// content again would take it for stored.
     pub(super) fn record(&mut self, id: &ChunkId, kind: RecordKind) -> Result<Vec<u8>> {
         let found = self.find(std::slice::from_ref(id))?;
         if found.iter().any(|found| found.kind() != Some(kind)) {
             return Err(Error::NoChunk { id: *id });
         }
         let mut out = Vec::new();
-        self.run(&found, &mut out, &mut |_, _| Ok(()))?;
+        if let Err(error) = self.run(&found, &mut out, &mut |_, _| Ok(())) {
+            if damage_of(&error).is_some() {
+                found.iter().for_each(|found| self.repository.distrust_record(&found.place));
+            }
+            return Err(error);
+        }
         Ok(out)
     }
 
@@ -253,10 +260,7 @@ impl<'a> Reader<'a> {
 impl Repository {
     /// Opens a pack's file.
     pub(super) fn open_pack_file(&self, path: &Path) -> Result<File> {
-        match File::open(path) {
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => self.open_in_trash(path),
-            opened => opened.map_err(|error| self.io.failed("open", path, error)),
-        }
+        self.io.open_there(path)?.map_or_else(|| self.open_in_trash(path), Ok)
     }
 
     /// A prune in another process may have moved the pack since this one looked.
@@ -264,7 +268,7 @@ impl Repository {
         let name = path.file_name().expect("a pack has a name");
         let trash = self.root.join("trash");
         let places = self.io.names(&trash)?.into_iter().map(|position| trash.join(position).join("packs").join(name));
-        places.into_iter().find_map(|path| File::open(path).ok()).ok_or_else(|| lost(path))
+        places.into_iter().find_map(|path| self.io.open_there(&path).ok().flatten()).ok_or_else(|| lost(path))
     }
 
     /// Where each of these records lies, if it is there. An index that turns out to be damaged is made anew first.

@@ -167,7 +167,12 @@ impl Run<'_> {
         worker: &mut Worker<'_>,
     ) -> Result<Listed> {
         let start = region * REGION;
-        let leaf = worker.reader.leaf(&old, (self.source.size(), region))?;
+        let leaf = match worker.reader.leaf(&old, (self.source.size(), region)) {
+            Ok(leaf) => leaf,
+            // What has rotted since the disk's tree was looked at is cut anew.
+            Err(error) if damage_of(&error).is_some() => return self.whole((region, None), content, worker),
+            Err(error) => return Err(error),
+        };
         let allocated = within(self.source.allocated(), (start, content.len()));
         let before = Before { leaf: &leaf, changed, allocated: &allocated };
         let recut = self.repository.recut(&before, content, &mut |range, into| {

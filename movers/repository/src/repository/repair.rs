@@ -85,6 +85,9 @@ impl Repository {
         }
         let after = self.verify(threads)?;
         self.keep_found(&after.found)?;
+        if let Err(error) = self.keep_immutable() {
+            tracing::warn!(%error, "not all that must stay bears the file system's attribute");
+        }
         Ok(Repaired { before, after, stored, nowhere: wanted.len() as u64, aside, brought_back })
     }
 

@@ -3,6 +3,7 @@
 //! after it, behind `roster`. So the two differ only while a change is under way or was interrupted, and by one generation.
 
 use super::Repository;
+use super::damaged::damage_of;
 use super::verify::Verified;
 use crate::Result;
 use farshore_format::repository::{Roster, RosterPoint};
@@ -85,9 +86,10 @@ impl Repository {
     }
 
     fn kept_roster(&self, path: &Path) -> Result<Kept> {
-        Ok(match self.io.read(path)? {
-            None => Kept::Missing,
-            Some(bytes) => match Roster::decode(&bytes, self.sealing.key.as_ref()) {
+        Ok(match self.io.read(path) {
+            Err(error) => Kept::Bad(damage_of(&error).ok_or(error)?),
+            Ok(None) => Kept::Missing,
+            Ok(Some(bytes)) => match Roster::decode(&bytes, self.sealing.key.as_ref()) {
                 Ok(roster) => Kept::Read(roster),
                 Err(error) => Kept::Bad(error.to_string()),
             },
@@ -159,8 +161,13 @@ impl Repository {
         Ok(points.into_iter().map(|(point, file)| RosterPoint { point, file }).collect())
     }
 
+    /// The hash of a file; none when there is no file.
     pub(super) fn hash_of(&self, path: &Path) -> Result<Option<Digest>> {
-        Ok(self.io.read(path)?.map(|bytes| Digest(*blake3::hash(&bytes).as_bytes())))
+        match self.io.read(path) {
+            Ok(bytes) => Ok(bytes.map(|bytes| Digest(*blake3::hash(&bytes).as_bytes()))),
+            Err(error) if damage_of(&error).is_some() => Ok(None),
+            Err(error) => Err(error),
+        }
     }
 
     /// Points that the roster names and whose files are gone.

@@ -29,7 +29,7 @@ pub(super) struct Segment {
 impl Segment {
     pub(super) fn open(io: &Io, path: &Path) -> Result<Segment> {
         let bad = |why: &dyn std::fmt::Display| io.damage(path, why.to_string());
-        let file = io.open_ro(path)?;
+        let file = io.open_there(path)?.ok_or_else(|| bad(&"it is missing"))?;
         let length = file.metadata().map_err(|error| io.failed("look at", path, error))?.len();
         let mut page = [0; PAGE];
         file.read_exact_at(&mut page, 0).map_err(|error| bad(&error))?;

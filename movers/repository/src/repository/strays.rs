@@ -21,7 +21,9 @@ pub(super) fn segment_named(name: &str) -> Option<u64> {
 
 /// Whether a file may be a point.
 pub(super) fn may_be_point(folder: &Path, name: &str) -> bool {
-    Name::parse(name).is_ok() && !folder.join(name).is_dir()
+    // One that cannot be looked at is told as what it is when it is read.
+    let other = || folder.join(name).metadata().is_ok_and(|there| !there.is_file());
+    Name::parse(name).is_ok() && !other()
 }
 
 impl Repository {

@@ -136,6 +136,8 @@ impl Repository {
             for file in self.io.names(&folder)? {
                 let path = folder.join(file);
                 freed = freed + length(&path);
+                // One that was given the attribute while it was moved has it still.
+                self.unmark(&path)?;
                 self.io.remove_file(&path)?;
             }
         }

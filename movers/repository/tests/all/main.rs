@@ -18,6 +18,7 @@ mod repository_damage;
 mod repository_faults;
 #[cfg(test)]
 mod repository_immutable;
+mod repository_immutable_harm;
 #[cfg(test)]
 mod repository_log;
 #[cfg(test)]

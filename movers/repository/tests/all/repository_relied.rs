@@ -1,6 +1,8 @@
 //! What a point relies on is known without walking it, and only as long as it is there.
 
-use crate::repository::{back_up, content, create, create_padded, manifest, point_id, read_in, restore, unlock};
+use crate::repository::{
+    back_up, content, create, create_padded, manifest, point_id, read_in, restore, threads, unlock,
+};
 use crate::repository_mend::flip;
 use farshore_format::repository::{
     ChunkId, Extent, FOOTER_LEN, FileId, Leaf, PACK_HEADER_LEN, PackFooter, PackHeader, Reliance, SealKey, Suite,
@@ -197,20 +199,23 @@ fn what_another_disk_relies_on_is_not_taken_for_it() {
 
 #[test]
 fn a_list_that_says_nothing_or_too_little_proves_nothing() {
-    let place = Place::sealed(None);
-    place.write(99, 0);
-    place.follow("two", "one");
-    assert!(!place.walks("two"), "a sound list is enough");
-    let sound = place.list().packs;
-    assert_eq!(sound.len(), 2);
+    let followed = || {
+        let place = Place::sealed(None);
+        place.write(99, 0);
+        place.follow("two", "one");
+        place
+    };
+    assert!(!followed().walks("two"), "a sound list is enough");
+    let place = followed();
     place.forge(Vec::new());
     assert!(place.walks("two"));
+    let place = followed();
+    let sound = place.list().packs;
+    assert_eq!(sound.len(), 2);
     let leaf = place.last_leaf("two").0;
     let with_leaf: Digest = leaf.file_name().unwrap().to_str().unwrap().parse().unwrap();
-    place.forge(sound.iter().copied().filter(|pack| *pack != with_leaf).collect());
+    place.forge(sound.into_iter().filter(|pack| *pack != with_leaf).collect());
     assert!(place.walks("two"));
-    place.forge(sound);
-    assert!(!place.walks("two"));
 }
 
 #[test]
@@ -234,11 +239,15 @@ fn nothing_is_relied_on_after_the_index_has_lost_something() {
 
 #[test]
 fn nothing_is_relied_on_while_it_is_not_known_what_is_damaged() {
-    let place = Place::sealed(None);
-    std::fs::write(place.root().join("damaged"), b"rubbish").unwrap();
-    assert!(place.walks("one"));
-    std::fs::remove_file(place.root().join("damaged")).unwrap();
-    assert!(!place.walks("one"));
+    for known in [false, true] {
+        let place = Place::sealed(None);
+        let damaged = place.root().join("damaged");
+        std::fs::write(&damaged, b"rubbish").unwrap();
+        if known {
+            std::fs::remove_file(&damaged).unwrap();
+        }
+        assert_eq!(place.walks("one"), !known);
+    }
 }
 
 #[test]
@@ -253,6 +262,33 @@ fn a_page_and_a_directory_that_rot_while_a_disk_is_read_make_no_point_of_what_is
     repository.rebuild_index().unwrap();
     let error = repository.commit_point(&manifest("three", &disk)).unwrap_err();
     assert_eq!(error.code(), "FS-REPO-INCOMPLETE", "{error}");
+}
+
+#[test]
+fn a_leaf_that_a_backup_itself_finds_rotten_is_stored_anew_whatever_list_there_is() {
+    for (ranges, relied) in
+        [(None, true), (None, false), (Some(3 * REGION..3 * REGION + 4096), true), (Some(0..4096), false)]
+    {
+        let place = Place::sealed(None);
+        let (pack, at) = place.last_leaf("one");
+        flip(&pack, at);
+        if !relied {
+            std::fs::remove_dir_all(place.root().join("relied")).unwrap();
+        }
+        // The content of the last region is what it was: its leaf has the same id again.
+        let repository = place.open();
+        let base = repository.point(&point_id("one")).unwrap().unwrap();
+        let ranges: Option<Vec<Range<u64>>> = ranges.map(|range| vec![range]);
+        let changes = Changes { disk: &base.disks[0], ranges: ranges.as_deref() };
+        let disk = read_in(&repository.write_session(), &place.image(), Some(changes));
+        repository.commit_point(&manifest("two", &disk)).unwrap();
+        drop(repository);
+        place.is_whole("two");
+        place.is_whole("one");
+        let again = place.open();
+        let verified = again.verify(threads()).unwrap();
+        assert!(verified.hurt.is_empty() && verified.damage.len() == 1, "{:?}", verified.damage);
+    }
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use super::{bar, bytes, changed, failed, image_failed, open, threads};
 use crate::cli::{CompressionClass, ImageFormat, Output, RepoBackupArgs};
 use crate::failure::{Exit, Failure};
-use crate::output::{say, structured, table};
+use crate::output::{hint, say, structured, table};
 use farshore_format::repository::{Compression, PointDisk, PointManifest};
 use farshore_images::{Backing, Format};
 use farshore_repository::{BackedUp, BackupOptions, Changes, Repository, Source, Stages, WriteSession};
@@ -119,8 +119,11 @@ pub(super) fn run(args: &RepoBackupArgs, output: Output, quiet: bool) -> Result<
     let immutable = args.immutable.map(|days| Millis::from_mins(days * 24 * 60));
     repository.commit_immutable(&point, immutable).map_err(failed)?;
     drop(session);
-    if immutable.is_some() {
-        repository.keep_immutable().map_err(failed)?;
+    // The point is made and its date is written: what the file system does besides is no reason to fail.
+    if immutable.is_some()
+        && let Err(error) = repository.keep_immutable()
+    {
+        hint(quiet, &format!("not all that must stay bears the file system's attribute: {error}"));
     }
     tell(&Outcome { point, disks, stages, seconds: begun.elapsed().as_secs_f64(), threads }, output)
 }
