@@ -17,6 +17,7 @@ mod recover;
 mod recover_again;
 mod replication;
 mod repo;
+mod repo_full;
 mod repo_images;
 mod repo_repair;
 mod site;

@@ -187,6 +187,7 @@ impl Repository {
         };
         if repository.lock.is_some() {
             repository.clear_temporary()?;
+            repository.keep_reserve();
         }
         repository.load_marks()?;
         if repository.lock.is_some() {

@@ -65,12 +65,14 @@ impl Repository {
         let packs = self.sparse_packs(points)?;
         let _alone = self.decide_alone();
         self.still_owned()?;
-        self.note_position(position)?;
         let mut names: Vec<Digest> = packs.iter().map(|pack| Digest(pack.0)).collect();
         names.sort_unstable();
         let file = File { mark, points: points.to_vec(), packs: names };
         let json = serde_json::to_vec(&file).expect("it has only texts and a number");
-        self.io.place_durable(&self.going_path(), &json)?;
+        self.with_room(|_| {
+            self.note_position(position)?;
+            self.io.place_durable(&self.going_path(), &json)
+        })?;
         self.index_mut().going = Some(Going { mark, packs });
         Ok(())
     }

@@ -40,6 +40,7 @@ mod relied;
 mod remote;
 mod repair;
 mod restore;
+mod room;
 mod roster;
 mod segment;
 mod slots;

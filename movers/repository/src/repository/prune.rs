@@ -7,6 +7,7 @@ use super::backup::id_of;
 use super::damaged::damage_of;
 use super::packs::pack_path;
 use super::records::{Found, Reader};
+use super::room::Room;
 use super::trash::{Monotonic, length};
 use super::{Repository, WriteSession};
 use crate::{Error, Result};
@@ -93,6 +94,16 @@ impl Repository {
         self.io.usable()?;
         self.still_owned()?;
         let _alone = self.decide_alone();
+        self.with_room(|room| self.sweep_in(room, points, (mark, position), held))
+    }
+
+    fn sweep_in(
+        &self,
+        room: Room,
+        points: &[PointId],
+        (mark, position): (u64, u64),
+        held: (Millis, Monotonic),
+    ) -> Result<Pruned> {
         self.in_order(position)?;
         let marked = match self.going_at(mark) {
             // An earlier sweep of the same came to its end, and nobody has heard of it.
@@ -102,7 +113,7 @@ impl Repository {
         // All that must be read is read first, so that what cannot be read leaves every point where it is.
         self.flush()?;
         let live = self.live(points)?;
-        let plan = self.plan(&live, Some(&marked))?;
+        let plan = self.plan(&live, Some(&marked), room)?;
         self.note_position(position)?;
         let trash = self.make_trash(mark, held)?;
         self.drop_points(points, &trash)?;
@@ -144,11 +155,17 @@ impl Repository {
         self.io.usable()?;
         let _alone = self.decide_alone();
         self.still_owned()?;
+        self.with_room(|room| self.prune_in(room, points, position))
+    }
+
+    fn prune_in(&self, room: Room, points: &[PointId], position: u64) -> Result<Pruned> {
         self.in_order(position)?;
         // All that must be read is read first, so that what cannot be read leaves every point where it is.
         self.flush()?;
         let live = self.live(points)?;
-        let plan = self.plan(&live, None)?;
+        // Or else it is deleted behind what is written, which a crash leaves with less to do.
+        let early = if room == Room::Scarce { self.empty_earlier(position)? } else { ByteCount(0) };
+        let plan = self.plan(&live, None, room)?;
         self.note_position(position)?;
         let trash = self.trash_path(position);
         for folder in ["points", "packs"] {
@@ -156,7 +173,7 @@ impl Repository {
         }
         self.io.sync_folder(&self.root.join("trash"))?;
         self.drop_points(points, &trash)?;
-        let freed = self.empty_earlier(position)?;
+        let freed = early + self.empty_earlier(position)?;
         let marked = self.sweep(&plan, &trash)?;
         self.rely_on_the_rest(&self.went(&plan));
         if self.index().going.is_some() {
@@ -247,7 +264,7 @@ impl Repository {
 
     /// Finds what can go, of packs that were `marked` when some were: whole packs, and packs of which little is live after
     /// rewriting that, durable.
-    fn plan(&self, live: &Live, marked: Option<&HashSet<FileId>>) -> Result<Plan> {
+    fn plan(&self, live: &Live, marked: Option<&HashSet<FileId>>, room: Room) -> Result<Plan> {
         let packs: Vec<(u32, FileId)> = self.index().all_packs().collect();
         let mut plan = Plan { going: Vec::new(), rewritten: ByteCount(0) };
         for (number, id) in packs {
@@ -255,7 +272,9 @@ impl Repository {
             if stays || marked.is_some_and(|marked| !marked.contains(&id)) {
                 continue;
             }
-            if let Some(kept) = self.worth_going(live, (number, &id))? {
+            if let Some(kept) = self.worth_going(live, (number, &id))?
+                && (kept.is_empty() || room == Room::Enough)
+            {
                 plan.rewritten = plan.rewritten + ByteCount(self.rewrite(&kept)?);
                 plan.going.push((number, id));
             }

@@ -105,6 +105,10 @@ impl Repository {
         self.io.usable()?;
         self.still_owned()?;
         let _alone = self.decide_alone();
+        self.with_room(|_| self.empty_in((mark, position), (hold, now)))
+    }
+
+    fn empty_in(&self, (mark, position): (u64, u64), (hold, now): (Millis, Monotonic)) -> Result<ByteCount> {
         self.note_position(position)?;
         let mut freed = ByteCount(0);
         for name in self.io.names(&self.root.join("trash"))? {
