@@ -21,7 +21,12 @@ fn an_immutable_point_stays_by_name_and_by_rule() {
     let place = Place::new(Some("x"));
     let _deletable = Deletable(place.repository());
     image(&place.disk(), 100);
-    place.repo(&["backup"], &[text(&place.disk()), "--vm", "web", "--point", "one", "--immutable", "1"]).good();
+    let day = 86_400_000;
+    let disk = place.disk();
+    let one = [text(&disk), "--vm", "web", "--point", "one", "--immutable", "1"];
+    let begun = jiff::Timestamp::now().as_millisecond() + day;
+    let until = place.repo(&["backup"], &one).good().json()["immutable"].as_i64().unwrap();
+    assert!((begun..begun + day).contains(&until), "{until}");
     image(&place.disk(), 200);
     place.back_up("two");
     image(&place.disk(), 300);

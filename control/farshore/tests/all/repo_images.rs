@@ -321,3 +321,25 @@ fn what_is_damaged_cannot_be_read_from_a_mount_and_it_does_not_end_well() {
     assert_eq!(code, Some(21), "{said}");
     assert!(said.contains("FS-REPO-DAMAGE") && said.contains("one/disk.raw"), "{said}");
 }
+
+#[test]
+fn a_point_that_cannot_be_shown_is_named_and_what_lies_in_a_folder_is_not_hidden() {
+    let place = Place::new();
+    for point in ["lost", "rotten", "sound"] {
+        place.back_up(point, "disk.raw", &[]).good();
+    }
+    fs::remove_file(place.path("r/points/lost")).unwrap();
+    fs::write(place.path("r/points/rotten"), b"rubbish").unwrap();
+    let mounted = Mounted::new(&place, &["--quiet"]);
+    place.is_disk(&mounted.on.join("sound/disk.raw"));
+    assert_eq!(fs::read_dir(&mounted.on).unwrap().count(), 1);
+    mounted.stop();
+    let (code, said) = mounted.ends();
+    assert_eq!(code, Some(21), "{said}");
+    assert!(said.contains("2 points not shown"), "{said}");
+    let mounted = Mounted::new(&place, &["--point", "sound"]);
+    mounted.stop();
+    assert_eq!(mounted.ends().0, Some(0));
+    // On itself it would wait for itself.
+    place.repo("mount", &[text(&place.path("r"))]).refused(1, &["FS-REPO-MOUNT", "holds something"]);
+}

@@ -3,7 +3,7 @@
 use super::{bar, bytes, changed, failed, image_failed, open, threads};
 use crate::cli::{CompressionClass, ImageFormat, Output, RepoBackupArgs};
 use crate::failure::{Exit, Failure};
-use crate::output::{hint, say, structured, table};
+use crate::output::{hint, say, structured, table, time};
 use farshore_format::repository::{Compression, PointDisk, PointManifest};
 use farshore_images::{Backing, Format};
 use farshore_repository::{BackedUp, BackupOptions, Changes, Repository, Source, Stages, WriteSession};
@@ -43,6 +43,8 @@ struct Opening {
 /// What a whole backup came to.
 struct Outcome {
     point: PointManifest,
+    /// The point must stay until then.
+    immutable: Option<Timestamp>,
     disks: Vec<BackedUp>,
     stages: Stages,
     seconds: f64,
@@ -125,7 +127,8 @@ pub(super) fn run(args: &RepoBackupArgs, output: Output, quiet: bool) -> Result<
     {
         hint(quiet, &format!("not all that must stay bears the file system's attribute: {error}"));
     }
-    tell(&Outcome { point, disks, stages, seconds: begun.elapsed().as_secs_f64(), threads }, output)
+    let immutable = repository.immutable_until(&point.point).map_err(failed)?;
+    tell(&Outcome { point, immutable, disks, stages, seconds: begun.elapsed().as_secs_f64(), threads }, output)
 }
 
 /// No site has discovered these VMs: their place says so.
@@ -321,6 +324,7 @@ fn tell(outcome: &Outcome, output: Output) -> Result<(), Failure> {
         "read": read.0,
         "new": new.0,
         "stored": stored.0,
+        "immutable": outcome.immutable.map(|until| until.0),
         "seconds": outcome.seconds,
         "busy": busy.iter().map(|(stage, share)| ((*stage).to_owned(), json!(share))).collect::<serde_json::Map<_, _>>(),
         "bottleneck": outcome.stages.bottleneck(),
@@ -343,6 +347,9 @@ fn tell(outcome: &Outcome, output: Output) -> Result<(), Failure> {
         busy.join(", "),
         outcome.stages.bottleneck()
     ));
+    if let Some(until) = outcome.immutable {
+        say(&format!("immutable until {}", time(until.0)));
+    }
     Ok(())
 }
 

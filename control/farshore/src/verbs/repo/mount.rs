@@ -19,7 +19,8 @@ const LOOK: Duration = Duration::from_millis(200);
 /// Runs the verb.
 pub(super) fn run(args: &RepoMountArgs, output: Output, quiet: bool) -> Result<(), Failure> {
     let repository = Arc::new(open_to_read(&args.at)?);
-    let points = points(&repository, args, quiet)?;
+    let (points, hidden) = points(&repository, args, quiet)?;
+    empty(args)?;
     let options = Options { threads: threads(args.threads), everybody: args.everybody };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|error| Failure::defect(&error))?;
@@ -32,27 +33,48 @@ pub(super) fn run(args: &RepoMountArgs, output: Output, quiet: bool) -> Result<(
         stop.or_unmounted(&mounted).await;
         mounted.unmount().map_err(|error| busy(args, &error))
     })?;
-    ended(refused)
+    ended(refused, &hidden)
 }
 
-/// Those asked for; without any, all that can be read.
-fn points(repository: &Repository, args: &RepoMountArgs, quiet: bool) -> Result<Vec<PointManifest>, Failure> {
+/// Those asked for; without any, all that can be read, and the names of those that cannot.
+fn points(
+    repository: &Repository,
+    args: &RepoMountArgs,
+    quiet: bool,
+) -> Result<(Vec<PointManifest>, Vec<PointId>), Failure> {
     let named = |name: &farshore_schemas::ids::Name| {
         let point = PointId(name.clone());
         let found = repository.point(&point).map_err(failed)?;
         found.ok_or_else(|| failed(Error::NoPoint { store: Store::Repository, point }))
     };
     if !args.points.is_empty() {
-        return args.points.iter().map(named).collect();
+        return Ok((args.points.iter().map(named).collect::<Result<_, _>>()?, Vec::new()));
     }
-    let mut points = Vec::new();
+    let (mut points, mut hidden) = (Vec::new(), Vec::new());
     for name in repository.point_names().map_err(failed)? {
         match repository.point(&name) {
             Ok(point) => points.extend(point),
-            Err(error) => hint(quiet, &format!("point {name} is not shown: {error}")),
+            Err(error) => {
+                hint(quiet, &format!("point {name} is not shown: {error}"));
+                hidden.push(name);
+            }
         }
     }
-    Ok(points)
+    for name in repository.lost_points().map_err(failed)? {
+        hint(quiet, &format!("point {name} is not shown: the roster names it, and its file is missing"));
+        hidden.push(name);
+    }
+    Ok((points, hidden))
+}
+
+/// Refuses a folder that holds something: a mount would hide it, or, on the repository's own folder, wait for itself.
+fn empty(args: &RepoMountArgs) -> Result<(), Failure> {
+    let holds = std::fs::read_dir(&args.on).map(|mut entries| entries.next().is_some());
+    match holds {
+        Ok(true) => Err(unmountable(args, &std::io::Error::other("it holds something, which a mount would hide"))),
+        Ok(false) => Ok(()),
+        Err(error) => Err(unmountable(args, &error)),
+    }
 }
 
 fn unmountable(args: &RepoMountArgs, error: &std::io::Error) -> Failure {
@@ -80,9 +102,15 @@ fn told(args: &RepoMountArgs, points: u64, (output, quiet): (Output, bool)) -> R
     Ok(())
 }
 
-/// Whoever read from it was refused a read, but this program must not end as if all had been well.
-fn ended(refused: Refused) -> Result<(), Failure> {
-    let Some(first) = refused.first else { return Ok(()) };
+/// Whoever read from it was refused a read, or missed a point, but this program must not end as if all had been well.
+fn ended(refused: Refused, hidden: &[PointId]) -> Result<(), Failure> {
+    let Some(first) = refused.first else {
+        let Some(point) = hidden.first() else { return Ok(()) };
+        let text = format!("{} not shown, the first is {point}", count(hidden.len() as u64, "point"));
+        let advice =
+            "verify the repository with farshore repo verify; mount the others by their names to leave these out";
+        return Err(Failure::new("FS-REPO-DAMAGE", text, advice).with(Exit::Mismatch));
+    };
     let text = format!("{} failed: {first}", count(refused.reads, "read"));
     let advice = "verify the repository with farshore repo verify; what was copied out of the mount is not whole";
     Err(Failure::new("FS-REPO-DAMAGE", text, advice).with(Exit::Mismatch))
