@@ -107,8 +107,9 @@ impl Vault {
         if self.controls[control].up || (self.healed && control != self.owner) {
             return;
         }
-        if self.faults.strikes(Fault::OldCopy, Draw::Crash, &mut self.choices) && control == self.owner {
-            let log = self.controls[control].log.len() as u64;
+        let log = self.controls[control].log.len() as u64;
+        // A log that has hardly begun was copied by nobody.
+        if self.faults.strikes(Fault::OldCopy, Draw::Crash, &mut self.choices) && control == self.owner && log >= 2 {
             let upto = self.choices.between(Draw::Crash, log.saturating_sub(60).max(2), log);
             let lineage = Lineage(self.choices.bytes());
             let copy = self.controls[control].copied(usize::try_from(upto).expect("few"), lineage);
