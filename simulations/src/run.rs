@@ -243,6 +243,7 @@ pub fn run(
     let (first, last) = (*seeds.start(), *seeds.end());
     let total = last.saturating_sub(first).saturating_add(1);
     let next = AtomicU64::new(first);
+    let broken_seeds = AtomicU64::new(0);
     let gathered: Mutex<BTreeMap<u64, Found>> = Mutex::default();
     std::thread::scope(|scope| {
         for _ in 0..options.threads.max(1) {
@@ -254,9 +255,9 @@ pub fn run(
                     }
                     let found = look_at(scenario, seed, options);
                     let broken = !found.violations.is_empty();
+                    let broken_seeds = broken_seeds.fetch_add(broken.into(), Ordering::Relaxed) + u64::from(broken);
                     let mut gathered = gathered.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
                     gathered.insert(seed, found);
-                    let broken_seeds = gathered.values().filter(|found| !found.violations.is_empty()).count() as u64;
                     progress(Progress { done: gathered.len() as u64, total, broken: broken_seeds });
                     if broken && options.stop_at_first {
                         next.store(last.saturating_add(1), Ordering::Relaxed);

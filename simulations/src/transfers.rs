@@ -95,7 +95,7 @@ impl Sim {
             if !folder.lets_in(access, Self::fingerprint(agent)) || folder.damage(point).is_some() {
                 return None;
             }
-            folder.manifests.get(point)?.disks.get(disk).copied()
+            folder.manifests.get(point)?.disks().get(disk).copied()
         });
         let Some(content) = content else {
             return Next::End(failed("FS-REPOSITORY-READ", format!("disk {disk} of {point} cannot be read"), true));

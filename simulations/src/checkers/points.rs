@@ -63,10 +63,10 @@ impl Checkers {
                 continue;
             }
             let Some(manifest) = folder.manifests.get(point) else { continue };
-            if !world.held(&known.facts.vm, known.facts.taken, &manifest.disks) {
+            if !world.held(&known.facts.vm, known.facts.taken, manifest.disks()) {
                 self.violate("P6", format!("{actor}: point {point} is not what {} held", known.facts.vm));
             }
-            self.proven(actor, point.0.as_str(), (&known.facts.disks, &manifest.disks));
+            self.proven(actor, point.0.as_str(), (&known.facts.disks, manifest.disks()));
         }
     }
 
@@ -126,7 +126,7 @@ impl Checkers {
                     let manifest = world.repositories.get(&place).and_then(|folder| folder.manifests.get(&vm.point));
                     let host = world.hosts.get(&(layout::site(site), host.clone()));
                     let made = host.and_then(|host| host.vms.get(made));
-                    manifest.zip(made).is_some_and(|(point, made)| point.disks == made.disks)
+                    manifest.zip(made).is_some_and(|(point, made)| *point.disks() == made.disks)
                 }
             };
             if !there {

@@ -7,6 +7,7 @@ use crate::world::content::Stamp;
 use farshore_core::decider::Decider;
 use farshore_core::repository::{AccessStatus, Repository, State};
 use farshore_schemas::ids::{Address, Lineage, PointId};
+use farshore_schemas::messages::agent::DiskPoint;
 use farshore_schemas::messages::repository::Event;
 use std::collections::BTreeSet;
 
@@ -60,23 +61,24 @@ impl Vault {
     }
 
     /// After a decision: what the owner of the folder announces is there.
-    pub(super) fn decided(&mut self, control: usize, before: &State, events: &[Event]) {
+    pub(super) fn decided(&mut self, control: usize, events: &[Event]) {
         let ended = |event: &&Event| matches!(event, Event::PointsPruned { .. });
         self.sweeps += events.iter().filter(ended).count() as u64;
         for event in events {
             if let Event::PointForgotten { point } = event {
-                self.retention_leaves_enough(control, before, point);
+                self.retention_leaves_enough(control, point);
+            } else if let Event::PointAdded { point, .. } = event
+                && self.folders_control() == Some(control)
+            {
+                self.announced_are_there(control, |id| *id == point.point);
             }
-        }
-        if self.folders_control() == Some(control) {
-            self.announced_is_there(control);
         }
     }
 
     /// Whatever the clock says, a newer point of the VM stays, and by days three of them.
-    fn retention_leaves_enough(&mut self, control: usize, before: &State, forgotten: &PointId) {
-        let (State::Defined(before), State::Defined(after)) = (before, &self.controls[control].state) else { return };
-        let Some(gone) = before.points.get(forgotten) else { return };
+    fn retention_leaves_enough(&mut self, control: usize, forgotten: &PointId) {
+        let State::Defined(after) = &self.controls[control].state else { return };
+        let Some(gone) = after.forgotten.get(forgotten) else { return };
         let (vm, job) = (&gone.facts.vm, &gone.facts.job);
         let ours = after.points.values().filter(|point| point.facts.vm == *vm && point.facts.job == *job);
         let newer = ours.filter(|point| point.made > gone.made).count();
@@ -86,21 +88,18 @@ impl Vault {
         }
     }
 
-    fn announced_is_there(&mut self, control: usize) {
+    fn announced_are_there(&mut self, control: usize, which: impl Fn(&PointId) -> bool) {
         let State::Defined(known) = &self.controls[control].state else { return };
         let Some(folder) = self.world.repositories.get(&layout::vault()) else { return };
-        for (point, facts) in &known.points {
+        for (point, facts) in known.points.iter().filter(|(point, _)| which(point)) {
             let Some(manifest) = folder.manifests.get(point) else {
                 if !self.truth.excused.contains(point) {
                     self.checks.violate("P6", format!("point {point} is announced and its manifest is gone"));
                 }
                 continue;
             };
-            let same =
-                facts.facts.disks.iter().all(|disk| {
-                    manifest.disks.get(&disk.name).is_some_and(|content| content.checksum() == disk.checksum)
-                });
-            if !same {
+            let same = |disk: &DiskPoint| manifest.checksums().get(&disk.name) == Some(&disk.checksum);
+            if !facts.facts.disks.iter().all(same) {
                 self.checks.violate("P6", format!("point {point} is not what was read"));
             }
         }
@@ -112,7 +111,7 @@ impl Vault {
         let damaged: Vec<String> = folder.manifests.keys().filter_map(|point| folder.damage(point)).collect();
         damaged.into_iter().for_each(|damage| self.checks.violate("P6", damage));
         if let Some(control) = self.folders_control() {
-            self.announced_is_there(control);
+            self.announced_are_there(control, |_| true);
         }
     }
 

@@ -18,6 +18,8 @@ pub(super) struct Control {
     pub(super) up: bool,
     /// How far its clock has been set ahead, in ms.
     pub(super) clock_ahead: i64,
+    /// When it is woken next. Wakes that were asked for before that and not needed any more mean nothing.
+    alarm: Option<i64>,
     pub(super) lineage: Lineage,
     /// Lineages before it was put back.
     pub(super) formerly: Vec<Lineage>,
@@ -41,6 +43,7 @@ impl Control {
         Control {
             up: true,
             clock_ahead: 0,
+            alarm: None,
             lineage,
             formerly: Vec::new(),
             state: State::default(),
@@ -121,7 +124,7 @@ impl Vault {
         }
         self.controls[control].up = true;
         self.agent_is_there(control);
-        self.schedule.after(1, super::Event::Wake(control));
+        self.wake_soon(control);
     }
 
     /// Somebody starts a copy of the control plane beside it, on another machine, with an agent that reaches the same folder.
@@ -189,15 +192,16 @@ impl Vault {
     /// Somebody sets the clock of a control: what it waits for may be due now.
     pub(super) fn set_clock(&mut self, control: usize, ahead: i64) {
         self.controls[control].clock_ahead = ahead;
-        self.schedule.after(1, super::Event::Wake(control));
+        self.wake_soon(control);
     }
 
     pub(super) fn wake(&mut self, control: usize) {
-        if !self.controls[control].up {
+        let now = self.now();
+        if self.controls[control].alarm.take_if(|alarm| *alarm <= now).is_none() || !self.controls[control].up {
             return;
         }
         match Repository::next_wake(&self.controls[control].state) {
-            // A wake before its time is refused, which is nothing.
+            // A wake that is refused would be refused again.
             Some(due) if due <= self.clock(control) => drop(self.decide(control, (&me(), Input::Wake))),
             // The clock was set back since it was asked for.
             Some(_) => self.wake_when_due(control),
@@ -207,8 +211,19 @@ impl Vault {
 
     fn wake_when_due(&mut self, control: usize) {
         if let Some(due) = Repository::next_wake(&self.controls[control].state) {
-            let due = due.0.saturating_sub(self.controls[control].clock_ahead);
-            self.schedule.at(due, super::Event::Wake(control));
+            self.wake_at(control, due.0.saturating_sub(self.controls[control].clock_ahead));
+        }
+    }
+
+    fn wake_soon(&mut self, control: usize) {
+        self.wake_at(control, self.now() + 1);
+    }
+
+    fn wake_at(&mut self, control: usize, at: i64) {
+        let at = at.max(self.now());
+        if self.controls[control].alarm.is_none_or(|alarm| at < alarm) {
+            self.controls[control].alarm = Some(at);
+            self.schedule.at(at, super::Event::Wake(control));
         }
     }
 
@@ -225,7 +240,6 @@ impl Vault {
             now,
             frame: Seq(plane.frames + 1),
         };
-        let before = plane.state.clone();
         let decision: Decision<Event> = step::<Repository>(&mut plane.state, &input, &context)?;
         if decision.events.is_empty() && decision.sends.is_empty() {
             return Ok(());
@@ -241,7 +255,7 @@ impl Vault {
             marked.waits.clear();
         }
         self.trace.say(at, || format!("control {control} {from}: {:?}", decision.events));
-        self.decided(control, &before, &decision.events);
+        self.decided(control, &decision.events);
         for send in decision.sends {
             self.send(control, lineage, &send.to, send.body);
         }

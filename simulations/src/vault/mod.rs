@@ -293,6 +293,9 @@ impl Vault {
     }
 
     fn chaos(&mut self) {
+        if self.healed {
+            return;
+        }
         self.schedule.after(CHAOS_EVERY, Event::Chaos);
         for control in 0..self.controls.len() {
             if self.controls[control].up && self.strikes(Fault::ControlCrash) {

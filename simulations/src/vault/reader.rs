@@ -4,6 +4,7 @@ use super::{Event, HOUR, MINUTE, Mail, SECOND, To, Vault};
 use crate::choices::Draw;
 use crate::layout::{self, HQ};
 use crate::world::content::Stamp;
+use crate::world::repository::Manifest;
 use farshore_core::repository::State;
 use farshore_schemas::ids::{Address, Digest, Kind, PointId};
 use farshore_schemas::messages::repository::{Command, Purpose};
@@ -80,9 +81,8 @@ impl Vault {
     pub(super) fn reader_hears(&mut self, told: session::Command) {
         if let session::Command::AccessOpened { .. } = told {
             let Some(point) = self.reader.point.clone() else { return };
-            let manifest = self.folder().manifests.get(&point).cloned();
-            let disks = manifest.map(|manifest| manifest.disks);
-            self.reader.left = disks.map(|disks| disks.into_values().flat_map(|disk| disk.0).collect());
+            let chunks = |manifest: &Manifest| manifest.disks().values().flat_map(|disk| disk.0).collect();
+            self.reader.left = self.folder().manifests.get(&point).map(chunks);
             if self.reader.left.is_some() { self.read_after(SECOND) } else { self.read_ends() }
         } else if let session::Command::RepositoryFailed { .. } = told {
             self.read_ends();

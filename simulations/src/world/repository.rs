@@ -86,7 +86,24 @@ pub(crate) struct Manifest {
     /// When the VM was frozen.
     pub(crate) taken: Timestamp,
     /// Its disks' chunks.
-    pub(crate) disks: BTreeMap<DiskName, Content>,
+    disks: BTreeMap<DiskName, Content>,
+    /// Their checksums: a manifest never changes, and is looked at after every step.
+    checksums: BTreeMap<DiskName, Digest>,
+}
+
+impl Manifest {
+    fn new(vm: VmRef, taken: Timestamp, disks: BTreeMap<DiskName, Content>) -> Self {
+        let checksums = disks.iter().map(|(name, content)| (name.clone(), content.checksum())).collect();
+        Manifest { vm, taken, disks, checksums }
+    }
+
+    pub(crate) fn disks(&self) -> &BTreeMap<DiskName, Content> {
+        &self.disks
+    }
+
+    pub(crate) fn checksums(&self) -> &BTreeMap<DiskName, Digest> {
+        &self.checksums
+    }
 }
 
 fn no_repository() -> Vec<Outcome> {
@@ -218,7 +235,7 @@ impl World {
         }
         let stored = ByteCount(content.len() as u64 * BLOCK_BYTES);
         let proofs = content.iter().map(|(name, disk)| disk.proof(name, disk.manifest())).collect();
-        folder.manifests.insert(point.clone(), Manifest { vm: vm.clone(), taken, disks: content });
+        folder.manifests.insert(point.clone(), Manifest::new(vm.clone(), taken, content));
         vec![Outcome::PointDurable { stored, disks: proofs, immutable: None }]
     }
 
