@@ -23,9 +23,9 @@ fn every_promise_holds_over_a_slice_of_seeds_and_each_seed_runs_the_same_twice()
 #[test]
 fn the_repository_keeps_what_is_counted_on_over_a_slice_of_seeds() {
     let options = Options { twice_every: 8, ..Options::default() };
-    let report = run("repository", 1..=400, &options, &|_| {}).unwrap();
+    let report = run("repository", 1..=2000, &options, &|_| {}).unwrap();
     assert_eq!(report.violations, 0, "{}", say(&report));
-    assert_eq!((report.seeds, report.seeds_twice), (400, 50));
+    assert_eq!((report.seeds, report.seeds_twice), (2000, 250));
     assert_eq!(report.totals.faults.len(), 11, "a slice meets every kind of fault: {}", say(&report));
 }
 
