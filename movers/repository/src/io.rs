@@ -10,6 +10,9 @@ use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
+/// No file that is read as a whole is longer, in bytes, but for maps of digests: formats stop at 64 MiB, or below, before they are sealed.
+const LONGEST: u64 = 128 << 20;
+
 /// A change to the disk that is about to be made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Op<'a> {
@@ -155,6 +158,9 @@ impl Io {
         let file = match open_at_once(path) {
             Ok(file) => file,
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+            Err(error) if error.raw_os_error() == Some(rustix::io::Errno::LOOP.raw_os_error()) => {
+                return Err(self.damage(path, "links that lead round lie in its place"));
+            }
             Err(error) => return Err(failed(error)),
         };
         match file.metadata().map_err(failed)?.is_file() {
@@ -163,12 +169,26 @@ impl Io {
         }
     }
 
-    /// The content of a file; none when there is no such file.
+    /// The content of a file that is small by its format; none when there is no such file.
+    ///
+    /// # Errors
+    /// What the disk says; damage when what is there is no file, or longer than any that is written.
     pub(crate) fn read(&self, path: &Path) -> Result<Option<Vec<u8>>> {
-        let Some(mut file) = self.open_there(path)? else { return Ok(None) };
+        self.read_up_to(path, LONGEST)
+    }
+
+    /// [`Io::read`] of a file that may be as long as `longest` bytes: whoever can write to a folder can make one that fits no memory.
+    pub(crate) fn read_up_to(&self, path: &Path, longest: u64) -> Result<Option<Vec<u8>>> {
+        let Some(file) = self.open_there(path)? else { return Ok(None) };
+        let failed = |error| self.failed("read", path, error);
+        let too_long = || self.damage(path, format!("it is longer than {longest} bytes, which none is"));
+        if file.metadata().map_err(failed)?.len() > longest {
+            return Err(too_long());
+        }
         let mut bytes = Vec::new();
-        file.read_to_end(&mut bytes).map_err(|error| self.failed("read", path, error))?;
-        Ok(Some(bytes))
+        // It may have grown since.
+        file.take(longest.saturating_add(1)).read_to_end(&mut bytes).map_err(failed)?;
+        if bytes.len() as u64 > longest { Err(too_long()) } else { Ok(Some(bytes)) }
     }
 
     pub(crate) fn sync(&self, file: &File, path: &Path) -> Result<()> {

@@ -144,7 +144,7 @@ impl ReplicaStore {
         let failed = |error| self.io.failed("read", &self.raw_path(disk), error);
         let size = raw.metadata().map_err(failed)?.len();
         if self.untouched(disk)
-            && let Some(bytes) = self.io.read(&self.digests_path(disk))?
+            && let Some(bytes) = self.io.read_up_to(&self.digests_path(disk), u64::MAX)?
             && let Ok(map) = DigestMap::decode(&bytes, MAX_DISK)
             && map.size() == size
         {

@@ -80,7 +80,7 @@ impl ReplicaStore {
     fn prove(&self, disk: &BegunDisk, raw: &std::fs::File) -> Result<()> {
         let path = self.raw_path(&disk.name);
         let (map, _) = sparse::digests(raw).map_err(|error| self.io.failed("read", &path, error))?;
-        let Some(bytes) = self.io.read(&self.digests_path(&disk.name))? else { return Ok(()) };
+        let Some(bytes) = self.io.read_up_to(&self.digests_path(&disk.name), u64::MAX)? else { return Ok(()) };
         match DigestMap::decode(&bytes, ByteCount(map.size())) {
             Ok(sealed) if sealed == map => Ok(()),
             Ok(_) => Err(self.io.damage(&path, "rolled back, it is not the state of the newest point")),

@@ -15,6 +15,9 @@ const MAX_DISK: ByteCount = ByteCount(1 << 46);
 /// Longest map that a sealed file holds: of a disk of some 900 GiB.
 const MAX_MAP: usize = 3_800_000_000;
 
+/// Longest file with one in it.
+const LONGEST_FILE: u64 = MAX_MAP as u64 + 4096;
+
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Map {
@@ -53,7 +56,7 @@ impl Repository {
     /// What the disk says.
     pub fn digests(&self, replica: &Name, point: &PointId, disk: &DiskName) -> Result<Option<DigestMap>> {
         let path = self.digests_folder(replica).join(point.0.as_str()).join(disk.as_str());
-        let Some(bytes) = self.io.read(&path)? else { return Ok(None) };
+        let Some(bytes) = self.io.read_up_to(&path, LONGEST_FILE)? else { return Ok(None) };
         let opened: std::result::Result<Map, _> =
             open_file(SealedKind::Digests, self.sealing.key.as_ref(), (&bytes, MAX_MAP + 64));
         let decoded = opened

@@ -20,6 +20,9 @@ pub(super) struct Going {
     pub(super) packs: HashSet<FileId>,
 }
 
+/// Longest list that is read, in bytes: of some 15 million packs.
+const LONGEST: u64 = 1 << 30;
+
 /// The file `going`.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -38,13 +41,18 @@ impl Repository {
     /// and is ordered anew with another.
     pub(super) fn load_going(&self) -> Result<()> {
         let path = self.going_path();
-        let Some(bytes) = self.io.read(&path)? else { return Ok(()) };
-        match serde_json::from_slice::<File>(&bytes) {
+        let list = match self.io.read_up_to(&path, LONGEST) {
+            Ok(None) => return Ok(()),
+            Ok(Some(bytes)) => serde_json::from_slice::<File>(&bytes).map_err(|error| error.to_string()),
+            Err(Error::Damage { why, .. }) => Err(why),
+            Err(error) => return Err(error),
+        };
+        match list {
             Ok(File { mark, points: _, packs }) => {
                 let packs = packs.into_iter().map(|pack| FileId(pack.0)).collect();
                 self.index_mut().going = Some(Going { mark, packs });
             }
-            Err(error) => tracing::error!(path = %path.display(), %error, "the list of what would go cannot be read"),
+            Err(why) => tracing::error!(path = %path.display(), why, "the list of what would go cannot be read"),
         }
         Ok(())
     }
