@@ -4,7 +4,7 @@
 use super::Repository;
 use super::backup::id_of;
 use super::damaged::{Marks, damage_of};
-use super::records::{Found, Reader};
+use super::records::{Found, Proof, Reader};
 use super::stages::Stages;
 use crate::{Error, Result};
 use farshore_format::repository::{ChunkId, Extent, PointDisk};
@@ -88,7 +88,8 @@ impl Repository {
             }
             for id in leaf.extents.iter().filter_map(id_of).filter(|id| seen.insert(*id)) {
                 let mut out = Vec::new();
-                let read = reader.find(&[id]).and_then(|found| reader.run(&found, &mut out, &mut |_, _| Ok(())));
+                let read =
+                    reader.find(&[id]).and_then(|found| reader.run((&found, Proof::Ids), &mut out, &mut |_, _| Ok(())));
                 self.noted(read, (disk, &id), (proven, found))?;
             }
         }

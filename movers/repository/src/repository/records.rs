@@ -34,6 +34,15 @@ pub(super) struct Reader<'a> {
     raw: Vec<u8>,
 }
 
+/// What the content of records is proven by, besides their seals.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Proof {
+    /// Each by its id.
+    Ids,
+    /// All of them by the digest of what they make together, by whoever asked: content is hashed once, not twice.
+    Whole,
+}
+
 struct OpenPack {
     file: File,
     path: PathBuf,
@@ -107,10 +116,10 @@ impl<'a> Reader<'a> {
     }
 
     /// Reads records of one pack that lie one behind the other, and hands each one's content to `each`. Proven: by its
-    /// seal, where there is one, and by its id always.
+    /// seal, where there is one, and as `proof` says.
     pub(super) fn run(
         &mut self,
-        records: &[Found],
+        (records, proof): (&[Found], Proof),
         out: &mut Vec<u8>,
         each: &mut dyn FnMut(&Found, &[u8]) -> Result<()>,
     ) -> Result<()> {
@@ -120,7 +129,7 @@ impl<'a> Reader<'a> {
         for record in records {
             let at = (record.place.offset - from) as usize;
             let stored = &mut raw[at..at + record.place.stored as usize];
-            let content = self.open_record(record, stored, out)?;
+            let content = self.open_record((record, proof), stored, out)?;
             each(record, content)?;
         }
         self.raw = raw;
@@ -163,11 +172,12 @@ impl<'a> Reader<'a> {
         }
         let length = end_of(last) - from;
         let mut raw = std::mem::take(&mut self.raw);
-        raw.resize(length as usize, 0);
+        // Never shorter than before: what grows is filled with zeros first.
+        raw.resize(raw.len().max(length as usize), 0);
         let repository = self.repository;
         let pack = self.pack(first.place.pack)?;
         let path = pack.path.clone();
-        pack.file.read_exact_at(&mut raw, from).map_err(|error| {
+        pack.file.read_exact_at(&mut raw[..length as usize], from).map_err(|error| {
             if error.kind() == std::io::ErrorKind::UnexpectedEof {
                 return repository.io.damage(&path, "it was cut short");
             }
@@ -190,12 +200,18 @@ impl<'a> Reader<'a> {
         Ok(opened.ok_or_else(|| self.bad_record(record, "it is not what was sealed there"))?)
     }
 
-    fn open_record<'b>(&mut self, record: &Found, stored: &mut [u8], out: &'b mut Vec<u8>) -> Result<&'b [u8]> {
+    fn open_record<'b>(
+        &mut self,
+        (record, proof): (&Found, Proof),
+        stored: &mut [u8],
+        out: &'b mut Vec<u8>,
+    ) -> Result<&'b [u8]> {
         let opened = self.unseal(record, stored)?;
         out.clear();
         let unpacked = self.unpacker.unpack(opened, record.plain(), out);
         unpacked.map_err(|error| self.bad_record(record, &error.to_string()))?;
-        if record.kind().is_none_or(|kind| self.repository.domain.id(kind, out) != record.id) {
+        let other = |kind| self.repository.domain.id(kind, out) != record.id;
+        if proof == Proof::Ids && record.kind().is_none_or(other) {
             return Err(self.bad_record(record, "its content has another id"));
         }
         Ok(out)
@@ -209,7 +225,7 @@ impl<'a> Reader<'a> {
             return Err(Error::NoChunk { id: *id });
         }
         let mut out = Vec::new();
-        if let Err(error) = self.run(&found, &mut out, &mut |_, _| Ok(())) {
+        if let Err(error) = self.run((&found, Proof::Ids), &mut out, &mut |_, _| Ok(())) {
             if damage_of(&error).is_some() {
                 found.iter().for_each(|found| self.repository.distrust_record(&found.place));
             }

@@ -5,7 +5,7 @@
 
 use super::damaged::{Marks, damage_of};
 use super::packs::{Packed, pack_path};
-use super::records::{Found, Reader};
+use super::records::{Found, Proof, Reader};
 use super::spare::Wanted;
 use super::trash::Monotonic;
 use super::verify::Verified;
@@ -276,7 +276,7 @@ impl Repository {
     pub(super) fn store_anew(&self, record: &Found, reader: &mut Reader<'_>) -> Result<u64> {
         let kind = record.kind().ok_or(Error::NoChunk { id: record.id })?;
         let (mut content, mut bytes) = (Vec::new(), Vec::new());
-        reader.run(std::slice::from_ref(record), &mut content, &mut |_, _| Ok(()))?;
+        reader.run((std::slice::from_ref(record), Proof::Ids), &mut content, &mut |_, _| Ok(()))?;
         super::backup::repack(&content, &mut bytes);
         self.append(&[Packed { id: record.id, kind, plain: content.len(), bytes: &bytes }])
     }

@@ -4,7 +4,7 @@
 
 use super::Repository;
 use super::points::extent_len;
-use super::records::{Found, Reader};
+use super::records::{Found, Proof, Reader};
 use super::stages::{Stage, Stages};
 use super::target::Target;
 use crate::direct::Aligned;
@@ -142,12 +142,20 @@ impl Run<'_> {
         let content = &mut content[..length];
         let listed = self.regions[region as usize];
         let leaf = reader.leaf(&listed.leaf, (self.tree.size, region))?;
-        let sum = if leaf.extents.iter().any(|extent| matches!(extent, Extent::Data { .. })) {
-            self.stages.time(Stage::Source, || fill(reader, &leaf.extents, (content, self.tree.size - start)))?;
-            self.stages.time(Stage::Proxy, || region_sum(content))
-        } else {
-            zero_sum(length as u64)
+        let data = leaf.extents.iter().any(|extent| matches!(extent, Extent::Data { .. }));
+        let mut read = |proof| {
+            if !data {
+                return Ok(zero_sum(length as u64));
+            }
+            let extents = (&*leaf.extents, proof);
+            self.stages.time(Stage::Source, || fill(reader, extents, (content, self.tree.size - start)))?;
+            Ok(self.stages.time(Stage::Proxy, || region_sum(content)))
         };
+        let mut sum = read(if listed.sum.is_some() { Proof::Whole } else { Proof::Ids })?;
+        if listed.sum.is_some_and(|wanted| wanted != sum) {
+            // Ids tell which record is to blame, if one is.
+            sum = read(Proof::Ids)?;
+        }
         if listed.sum.is_some_and(|wanted| wanted != sum) {
             self.wrong.lock().unwrap_or_else(PoisonError::into_inner).push(listed.leaf);
             let why =
@@ -195,7 +203,11 @@ fn unwritten(target: &dyn Target, source: std::io::Error) -> Error {
 }
 
 /// Reads a region's records into place, those of one pack together.
-pub(super) fn fill(reader: &mut Reader<'_>, extents: &[Extent], (content, left): (&mut [u8], u64)) -> Result<()> {
+pub(super) fn fill(
+    reader: &mut Reader<'_>,
+    (extents, proof): (&[Extent], Proof),
+    (content, left): (&mut [u8], u64),
+) -> Result<()> {
     let mut places: HashMap<ChunkId, Vec<(usize, usize)>> = HashMap::new();
     let mut at = 0usize;
     for extent in extents {
@@ -211,7 +223,7 @@ pub(super) fn fill(reader: &mut Reader<'_>, extents: &[Extent], (content, left):
     found.sort_by_key(|found| (found.place.pack, found.place.offset));
     let mut out = Vec::new();
     for together in runs(&found) {
-        reader.run(together, &mut out, &mut |record, bytes| {
+        reader.run((together, proof), &mut out, &mut |record, bytes| {
             for (from, to) in &places[&record.id] {
                 if to - from != bytes.len() {
                     return Err(Error::NoChunk { id: record.id });

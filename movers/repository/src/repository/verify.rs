@@ -6,7 +6,7 @@ use super::Repository;
 use super::backup::id_of;
 use super::damaged::{Marks, damage_of};
 use super::packs::pack_path;
-use super::records::{Found, Reader};
+use super::records::{Found, Proof, Reader};
 use super::restore::runs;
 use super::strays::segment_named;
 use crate::{Error, Result};
@@ -220,12 +220,12 @@ impl Repository {
         let mut out = Vec::new();
         for together in runs(&records) {
             // One at a time when the run as a whole fails, so that each bad record is told and each good one counts.
-            if reader.run(together, &mut out, &mut |_, _| Ok(())).is_ok() {
+            if reader.run((together, Proof::Ids), &mut out, &mut |_, _| Ok(())).is_ok() {
                 gather().verified.records += together.len() as u64;
                 continue;
             }
             for record in together {
-                match reader.run(std::slice::from_ref(record), &mut out, &mut |_, _| Ok(())) {
+                match reader.run((std::slice::from_ref(record), Proof::Ids), &mut out, &mut |_, _| Ok(())) {
                     Ok(()) => gather().verified.records += 1,
                     Err(error) => {
                         let Some(why) = damage_of(&error) else { return Err(error) };

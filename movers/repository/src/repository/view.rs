@@ -2,7 +2,7 @@
 
 use super::Repository;
 use super::points::extent_len;
-use super::records::Reader;
+use super::records::{Proof, Reader};
 use super::restore::fill;
 use crate::Result;
 use farshore_format::region_sum;
@@ -58,7 +58,7 @@ impl DiskView {
         let mut reader = Reader::new(&self.repository);
         let leaf = reader.leaf(&listed.leaf, (self.tree.size, region))?;
         let mut content = vec![0; region_len(self.tree.size, region).unwrap_or(0) as usize];
-        fill(&mut reader, &leaf.extents, (&mut content, self.tree.size - region * REGION))?;
+        fill(&mut reader, (&leaf.extents, Proof::Ids), (&mut content, self.tree.size - region * REGION))?;
         if listed.sum.is_some_and(|wanted| wanted != region_sum(&content)) {
             let why =
                 format!("disk {}: the chunks of region {region} are sound but are not what was read", self.disk.name);

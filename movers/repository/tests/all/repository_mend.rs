@@ -134,6 +134,17 @@ fn what_verify_found_is_stored_anew_and_hurt_points_are_whole_again() {
 }
 
 #[test]
+fn a_restore_says_which_record_is_damaged_and_in_which_pack() {
+    let place = Place::new();
+    let pack = place.flip(RecordKind::Data);
+    let out = place.folder.path().join("out");
+    let error = restore(&place.open(), "one", &out).unwrap_err();
+    let told = error.to_string();
+    assert!(told.contains(&pack.display().to_string()) && told.contains("record"), "{told}");
+    assert!(!told.contains("are sound"), "{told}");
+}
+
+#[test]
 fn damage_that_was_put_right_counts_again() {
     let place = Place::new();
     let pack = place.flip(RecordKind::Data);
