@@ -27,4 +27,4 @@ mod turn;
 
 /// Version of the decision code. Raised with every change that may decide otherwise on the same input; frames carry it,
 /// and `redecide` demands equality only within one version.
-pub const CORE_VERSION: u32 = 1;
+pub const CORE_VERSION: u32 = 2;

@@ -114,9 +114,15 @@ pub enum Event {
         version: String,
         /// CPU cores of its machine.
         cores: u32,
+        /// The lineage of the log that heard it; none in logs of before this was noted.
+        #[serde(default)]
+        under: Option<Lineage>,
         /// When.
         at: Timestamp,
     },
+    /// The log has another lineage by now, so it was put back, or recovered elsewhere: what it says of the agent may be long past, down
+    /// to its address and its key, until it says hello again.
+    AgentAwaited,
     /// A host or repository named this mover.
     Registered {
         /// Who.

@@ -1,10 +1,11 @@
+use super::inventory::listing;
 use super::{Defined, Holder, KeptDown, ListingFailed, Question, Read, ReadStatus, Right, State, Why};
 use crate::orders::{Link, Orders};
 use farshore_schemas::ids::{Address, VmName, VmRef};
 use farshore_schemas::messages::Epoch;
 use farshore_schemas::messages::host::{Event, HostSpec, VmFacts, Work};
 use farshore_schemas::units::Timestamp;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 pub(super) fn evolve(state: &mut State, event: &Event) {
     match state {
@@ -35,6 +36,7 @@ fn fresh(spec: &HostSpec, next_order: u64, rights: BTreeMap<VmRef, Right>) -> De
         listed: None,
         listing_failed: None,
         pages: BTreeMap::new(),
+        overtaken: BTreeSet::new(),
         discovery_due: None,
         returning: false,
         reads: BTreeMap::new(),
@@ -106,7 +108,10 @@ fn fold_defined(host: &mut Defined, event: &Event) {
 /// What an order means for what it is about.
 fn ordered(host: &mut Defined, work: &Work) {
     match work {
-        Work::Discover => host.pages.clear(),
+        Work::Discover => {
+            host.pages.clear();
+            host.overtaken.clear();
+        }
         Work::EndRead { vm, reader } => set_read(host, vm, reader, |_| ReadStatus::Ending),
         Work::BeginRead { .. } | Work::Create { .. } | Work::Start { .. } | Work::Stop { .. } | Work::Write { .. } => {}
     }
@@ -140,11 +145,20 @@ fn fold_inventory(host: &mut Defined, event: &Event) {
     }
     if let Event::VmMade { facts } = event {
         host.inventory.insert(facts.vm.clone(), facts.clone());
+        overtake(host, &facts.vm);
+    }
+}
+
+/// What was heard of this VM is newer than what a listing that is under way may say.
+fn overtake(host: &mut Defined, vm: &VmName) {
+    if listing(host) {
+        host.overtaken.insert(vm.clone());
     }
 }
 
 /// A listing was complete.
 fn complete(host: &mut Defined, at: Timestamp) {
+    host.overtaken.clear();
     host.returning = false;
     host.listed = Some(at);
     host.listing_failed = None;
@@ -298,6 +312,9 @@ fn set_running(host: &mut Defined, vm: &VmName, running: bool) {
 }
 
 fn fold_guests(host: &mut Defined, event: &Event) {
+    if let Event::GuestStarted { vm, .. } | Event::GuestStopped { vm } | Event::GuestObserved { vm, .. } = event {
+        overtake(host, vm);
+    }
     if let Event::GuestStarted { vm, origin, epoch: _ } = event {
         // One that no listing has shown: its disks are not known until one does.
         let unseen = || VmFacts { vm: vm.clone(), disks: Vec::new(), running: true, origin: Some(origin.clone()) };

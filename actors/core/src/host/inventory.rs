@@ -81,30 +81,43 @@ pub(super) fn page(host: &Defined, ordinal: u64, outcome: &Outcome, draft: &mut 
         draft.event(Event::PageListed { ordinal, vms: vms.clone() });
         return;
     }
-    let mut listed: BTreeMap<&VmName, &VmFacts> = host.pages.iter().collect();
-    listed.extend(vms.iter().map(|facts| (&facts.vm, facts)));
+    let all = host.pages.values().chain(vms);
+    let listed: BTreeMap<VmName, VmFacts> = all.map(|facts| (facts.vm.clone(), newest(host, facts))).collect();
     let found_down = found_down(host, &listed);
     draft.event(Event::OrderEnded { ordinal, failure: None });
     draft.event(difference(host, &listed, vms, context.now));
     for (vm, asked) in found_down {
         question::found_down(&vm, asked, draft, context);
     }
+    if host.overtaken.iter().any(|vm| !listed.contains_key(vm)) {
+        order(host, draft, context); // Its disks are not known yet, or it is gone by now.
+    }
 }
 
-/// What a complete listing changes. Pages before the last are in the state, so the event repeats none of them.
-fn difference(host: &Defined, listed: &BTreeMap<&VmName, &VmFacts>, last: &[VmFacts], at: Timestamp) -> Event {
-    let differs = |facts: &VmFacts| host.inventory.get(&facts.vm) != Some(facts);
-    let gone: Vec<VmName> = host.inventory.keys().filter(|vm| !listed.contains_key(vm)).cloned().collect();
-    let changed = listed.values().any(|facts| differs(facts)) || !gone.is_empty();
+/// A listed VM, but running or not as was heard since the listing was ordered.
+fn newest(host: &Defined, listed: &VmFacts) -> VmFacts {
+    let known = host.inventory.get(&listed.vm).filter(|_| host.overtaken.contains(&listed.vm));
+    VmFacts { running: known.map_or(listed.running, |known| known.running), ..listed.clone() }
+}
+
+/// What a complete listing changes. Pages before the last are in the state, so the event repeats none of them but where
+/// something newer was heard.
+fn difference(host: &Defined, listed: &BTreeMap<VmName, VmFacts>, last: &[VmFacts], at: Timestamp) -> Event {
+    let differs = |facts: &&VmFacts| host.inventory.get(&facts.vm) != Some(*facts);
+    let unheard = |vm: &&VmName| !listed.contains_key(*vm) && !host.overtaken.contains(*vm);
+    let gone: Vec<VmName> = host.inventory.keys().filter(unheard).cloned().collect();
+    let changed = listed.values().any(|facts| differs(&facts)) || !gone.is_empty();
     if !changed && host.revision > 0 {
         return Event::InventoryConfirmed { revision: host.revision, at };
     }
-    let changed = last.iter().filter(|facts| differs(facts)).cloned().collect();
+    let of_last = last.iter().filter_map(|facts| listed.get(&facts.vm)).filter(differs);
+    let corrected = host.pages.keys().filter(|vm| host.overtaken.contains(*vm)).filter_map(|vm| listed.get(vm));
+    let changed = of_last.chain(corrected).cloned().collect();
     Event::InventoryChanged { revision: host.revision + 1, changed, gone, at }
 }
 
 /// Protected guests that ran, and that the first listing after a return shows as down although nobody stops them.
-fn found_down(host: &Defined, listed: &BTreeMap<&VmName, &VmFacts>) -> Vec<(VmName, Vec<Address>)> {
+fn found_down(host: &Defined, listed: &BTreeMap<VmName, VmFacts>) -> Vec<(VmName, Vec<Address>)> {
     if !host.returning {
         return Vec::new();
     }

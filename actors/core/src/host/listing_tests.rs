@@ -3,6 +3,7 @@
 use super::tests::*;
 use super::{DISCOVERY_EVERY, ListingFailed, RETRY_AFTER};
 use crate::testing::*;
+use farshore_schemas::messages::agent::Outcome;
 use farshore_schemas::messages::host::{Command, Event, HostSpec};
 use farshore_schemas::messages::{Message, session};
 use farshore_schemas::units::{Millis, Timestamp};
@@ -79,4 +80,25 @@ fn a_paged_listing_counts_only_after_its_last_page() {
     let broken = first.when_from(AGENT, ended(1, failed())).when_from(OPS, Command::Discover);
     let next_one = broken.when_from(AGENT, ended(2, inventory(&[facts("web", true), facts("db", false)], true)));
     assert_eq!((state(&next_one).inventory.len(), state(&next_one).revision), (2, 1));
+}
+
+#[test]
+fn a_listing_is_not_believed_about_what_was_heard_since_it_was_ordered() {
+    let given = listed().when_from(OPS, Command::Discover).when_from(OPS, start("db"));
+    let on = given.when_from(AGENT, ended(2, Outcome::Done));
+    let stale = [facts("web", true), facts("db", false)];
+    let known = on.clone().from(AGENT).when(ended(1, inventory(&stale, true)));
+    let at = on.context.now;
+    assert_eq!(known.decision().events[1..], [Event::InventoryConfirmed { revision: 1, at }], "it runs");
+    let known = known.accepted();
+    assert!(state(&known).inventory[&vm("db")].running && state(&known).overtaken.is_empty());
+    // Nor about it in a page before the last.
+    let paged = on.clone().when_from(AGENT, ended(1, inventory(&[facts("db", false)], false)));
+    let paged = paged.when_from(AGENT, ended(1, inventory(&[facts("web", true), facts("new", false)], true)));
+    assert!(state(&paged).inventory[&vm("db")].running && state(&paged).inventory.len() == 3);
+    // One that it does not show may be younger: what the next one shows counts.
+    let unseen = on.when_from(AGENT, ended(1, inventory(&[facts("web", true)], true)));
+    assert_eq!((state(&unseen).inventory.len(), next(&unseen)), (2, 4));
+    let gone = unseen.when_from(AGENT, ended(3, inventory(&[facts("web", true)], true)));
+    assert_eq!((state(&gone).inventory.len(), next(&gone)), (1, 4));
 }

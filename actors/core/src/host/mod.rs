@@ -87,6 +87,8 @@ pub struct Defined {
     pub listing_failed: Option<ListingFailed>,
     /// Pages of a listing that is not complete.
     pub pages: BTreeMap<VmName, VmFacts>,
+    /// VMs of which something newer was heard since the listing that is under way was ordered: it may show them as they were.
+    pub overtaken: BTreeSet<VmName>,
     /// When VMs are listed next.
     pub discovery_due: Option<Timestamp>,
     /// Whether the host may have been down since guests were last seen: until the next listing is complete.

@@ -27,6 +27,7 @@ fn command_to(state: &State, command: &Command, context: &Context) -> Result<Dec
                 endpoint: endpoint.clone(),
                 version: version.clone(),
                 cores: *cores,
+                under: Some(context.lineage),
                 seen: context.now,
             };
             match state {
@@ -108,12 +109,25 @@ pub(super) fn welcome(agent: &Agent, context: &Context) -> Send {
     Send::new(my_agent(context), Message::Agent(agent::Command::Welcome { incarnation: agent.incarnation }))
 }
 
+pub(super) fn resume(state: &State, agent: &Agent, context: &Context) -> Decision<Event> {
+    let decision = Decision::none().and_send(welcome(agent, context));
+    if agent.under.is_none_or(|under| under == context.lineage) {
+        return decision;
+    }
+    let told = match state {
+        State::Undefined { .. } => None,
+        State::Defined(mover) => Some(mover_is(my_broker(context), Some(&mover.spec), None, context)),
+    };
+    let events = vec![Event::AgentAwaited];
+    Decision { events, sends: decision.sends.into_iter().chain(told).collect() }
+}
+
 /// An agent may come before its mover is defined, and says hello only when it connects: it is welcomed and remembered.
 fn early_hello(agent: Agent, context: &Context) -> Result<Decision<Event>, Rejection> {
     from_my_agent(context)?;
     let welcome = welcome(&agent, context);
-    let Agent { incarnation, endpoint, version, cores, seen: at } = agent;
-    Ok(Decision::event(Event::AgentSeen { incarnation, endpoint, version, cores, at }).and_send(welcome))
+    let Agent { incarnation, endpoint, version, cores, under, seen: at } = agent;
+    Ok(Decision::event(Event::AgentSeen { incarnation, endpoint, version, cores, under, at }).and_send(welcome))
 }
 
 fn hello(mover: &Defined, agent: Agent, context: &Context) -> Result<Decision<Event>, Rejection> {
@@ -132,8 +146,8 @@ fn hello(mover: &Defined, agent: Agent, context: &Context) -> Result<Decision<Ev
             sends.push(to_agent(agent::Command::Cancel { task: task.order.task.clone() }));
         }
     }
-    let Agent { incarnation, endpoint, version, cores, seen: at } = agent;
-    Ok(Decision { events: vec![Event::AgentSeen { incarnation, endpoint, version, cores, at }], sends })
+    let Agent { incarnation, endpoint, version, cores, under, seen: at } = agent;
+    Ok(Decision { events: vec![Event::AgentSeen { incarnation, endpoint, version, cores, under, at }], sends })
 }
 
 /// Tells a host or repository that the agent is there; none for other kinds, which cannot be registered.

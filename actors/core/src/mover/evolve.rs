@@ -20,12 +20,13 @@ pub(super) fn evolve(state: &mut State, event: &Event) {
             State::Undefined { .. } => {}
             State::Defined(mover) => *state = State::Undefined { agent: mover.agent.take() },
         },
-        Event::AgentSeen { incarnation, endpoint, version, cores, at } => {
+        Event::AgentSeen { incarnation, endpoint, version, cores, under, at } => {
             let seen = Agent {
                 incarnation: *incarnation,
                 endpoint: endpoint.clone(),
                 version: version.clone(),
                 cores: *cores,
+                under: *under,
                 seen: *at,
             };
             match state {
@@ -33,6 +34,10 @@ pub(super) fn evolve(state: &mut State, event: &Event) {
                 State::Defined(mover) => mover.agent = Some(seen),
             }
         }
+        Event::AgentAwaited => match state {
+            State::Undefined { agent } => *agent = None,
+            State::Defined(mover) => mover.agent = None,
+        },
         Event::Registered { .. }
         | Event::Unregistered { .. }
         | Event::Assigned { .. }
@@ -47,7 +52,11 @@ pub(super) fn evolve(state: &mut State, event: &Event) {
 
 fn fold_defined(mover: &mut Defined, event: &Event) {
     match event {
-        Event::Defined { .. } | Event::Removed | Event::AgentSeen { .. } | Event::OutcomeUnwanted { .. } => {}
+        Event::Defined { .. }
+        | Event::Removed
+        | Event::AgentSeen { .. }
+        | Event::AgentAwaited
+        | Event::OutcomeUnwanted { .. } => {}
         Event::Registered { who } => {
             mover.registered.insert(who.clone());
         }

@@ -62,6 +62,8 @@ pub struct Agent {
     pub version: String,
     /// CPU cores of its machine.
     pub cores: u32,
+    /// The lineage of the log that heard it, if that was noted.
+    pub under: Option<Lineage>,
     /// When.
     pub seen: Timestamp,
 }
@@ -99,12 +101,13 @@ impl Decider for Mover {
     }
 
     /// The agent is welcomed again. It knows that already, but under a lineage that was renewed meanwhile it hears so at once,
-    /// and comes anew with all that it knows; else it might not before it has something to report.
+    /// and comes anew with all that it knows; else it might not before it has something to report. Until it has come under this
+    /// lineage it is not counted on: orders wait, and no slot is granted for its former address and key.
     fn resume(state: &State, context: &Context) -> Decision<Event> {
         let agent = match state {
             State::Undefined { agent } => agent.as_ref(),
             State::Defined(mover) => mover.agent.as_ref(),
         };
-        agent.map_or_else(Decision::none, |agent| Decision::none().and_send(decide::welcome(agent, context)))
+        agent.map_or_else(Decision::none, |agent| decide::resume(state, agent, context))
     }
 }

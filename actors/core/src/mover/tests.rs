@@ -318,3 +318,22 @@ fn a_restart_welcomes_the_agent_again_so_that_it_hears_a_renewed_lineage_at_once
     );
     assert!(Mover::resume(&given::<Mover>(ME, []).state, &now.context).is_empty());
 }
+
+#[test]
+fn under_a_renewed_lineage_an_agent_counts_once_it_has_come_again() {
+    use crate::decider::Decider;
+    let mut now = busy();
+    now.context.lineage = lineage(9);
+    let resumed = Mover::resume(&now.state, &now.context);
+    assert_eq!(resumed.events, [Event::AgentAwaited]);
+    let told: Vec<_> = resumed.sends.iter().map(|send| &send.body).collect();
+    assert_eq!(told, [&welcome(1), &mover_is(Some(spec()), false)]);
+    resumed.events.iter().for_each(|event| Mover::evolve(&mut now.state, event));
+    assert!(Mover::resume(&now.state, &now.context).is_empty(), "nobody is there to be welcomed");
+    // Orders wait for it, whether it has lost its memory or not.
+    let came = now.from(AGENT).when(hello(1));
+    let runs = |body: &Message| matches!(body, Message::Agent(agent::Command::Run(_)));
+    assert!(came.decision().sends.iter().any(|send| runs(&send.body)));
+    let came = came.accepted();
+    assert_eq!(Mover::resume(&came.state, &came.context).events, []);
+}
