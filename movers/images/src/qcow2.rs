@@ -1,8 +1,8 @@
 //! Reading a qcow2 image.
 
 use crate::gate::Gate;
-use crate::{Backing, ImageError};
-use farshore_repository::Source;
+use crate::{Backing, ImageError, QCOW2};
+use farshore_repository::{RawSource, Source};
 use imago::file::File;
 use imago::qcow2::Qcow2;
 use imago::{FormatAccess, FormatDriverBuilder, Mapping, Storage, StorageOpenOptions};
@@ -32,8 +32,7 @@ pub(crate) fn guarded<T>(call: impl FnOnce() -> Result<T>) -> Result<T> {
 impl Qcow2Source {
     pub(crate) fn open(path: &Path, backing: Backing) -> std::result::Result<Qcow2Source, ImageError> {
         // First as what it is on disk, so that no folder, pipe or tape is opened for an image.
-        let raw = farshore_repository::RawSource::open(path)?;
-        drop(raw);
+        let raw = RawSource::open(path)?;
         let gate = Gate::new(backing);
         let opened = guarded(|| {
             let storage = File::open(StorageOpenOptions::new().filename(path))?;
@@ -47,6 +46,10 @@ impl Qcow2Source {
         }
         let unsound = |error: Error| ImageError::Unsound { path: path.to_owned(), why: error.to_string() };
         let (access, extents) = opened.map_err(unsound)?;
+        maps_all(&raw).map_err(unsound)?;
+        for behind in &asked.opened {
+            maps_all(&RawSource::open(behind)?).map_err(unsound)?;
+        }
         let size = access.size();
         Ok(Qcow2Source { access, size, extents, backing: asked.opened })
     }
@@ -54,6 +57,30 @@ impl Qcow2Source {
     pub(crate) fn backing_files(&self) -> &[PathBuf] {
         &self.backing
     }
+}
+
+/// Whether the tables of an image are as large as its disk: what they do not speak of would read as zeros. Says nothing of what is no
+/// qcow2 image (docs/interop/qcow2.rst of QEMU: the header's fields, and where an entry of level 1 leads).
+fn maps_all(file: &RawSource) -> Result<()> {
+    let mut header = [0; 80];
+    if file.size() < header.len() as u64 {
+        return Ok(());
+    }
+    file.read_at(0, &mut header)?;
+    if !header.starts_with(QCOW2) {
+        return Ok(());
+    }
+    let four = |at: usize| header[at..at + 4].iter().fold(0u64, |number, byte| number << 8 | u64::from(*byte));
+    let (version, cluster_bits, size, entries) = (four(4), four(20), four(24) << 32 | four(28), four(36));
+    // Entries of level 2 have 8 bytes; 16 with the feature of sub-clusters.
+    let entry_bits = if version >= 3 && header[79] & 0x10 != 0 { 4 } else { 3 };
+    let mapped_by_one = 1u64.checked_shl((2 * cluster_bits.min(64)).saturating_sub(entry_bits) as u32).unwrap_or(0);
+    if entries.saturating_mul(mapped_by_one) < size {
+        return Err(Error::other(format!(
+            "it says that its disk has {size} bytes, and its table of {entries} entries does not lead to all of them"
+        )));
+    }
+    Ok(())
 }
 
 /// What holds data, in this image or one behind it.

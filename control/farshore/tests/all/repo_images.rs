@@ -170,6 +170,20 @@ fn an_image_that_was_cut_short_is_not_read_as_zeros() {
     }
 }
 
+#[test]
+fn an_image_whose_tables_are_too_small_for_its_disk_is_not_read_as_zeros() {
+    let place = Place::new();
+    let (create, base) = (["create", "-q", "-f", "qcow2", "-F", "qcow2", "-b"], place.path("base.qcow2"));
+    place.convert("disk.raw", "base.qcow2", &["-O", "qcow2"]);
+    tool_runs(tool("qemu-img", "qemu-utils").args(create).args([&base, &place.path("top.qcow2")]));
+    let mut bytes = fs::read(&base).unwrap();
+    bytes[26] ^= 1; // Its size has 8 bytes from byte 24 on.
+    fs::write(&base, bytes).unwrap();
+    for (image, options) in [("base.qcow2", &[][..]), ("top.qcow2", &["--allow-backing"])] {
+        place.back_up("larger", image, options).refused(21, &["FS-IMAGE-UNSOUND", "does not lead to all"]);
+    }
+}
+
 /// A loop device, let go at the end.
 struct Loop(String);
 
