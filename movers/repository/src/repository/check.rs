@@ -14,8 +14,9 @@ use farshore_format::repository::{ChunkId, DiskTree, Extent, Place, REGION, Reco
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::num::NonZeroUsize;
 
-/// Chunks looked up together, in order of their ids, so that a page of the index is read once.
-const TOGETHER: usize = 256 * 1024;
+/// Chunks looked up together, in order of their ids, so that a page of the index serves several: some 4 MiB a thread, however
+/// large the disk is.
+const TOGETHER: usize = 32 * 1024;
 
 /// Fewer leaves than this are not worth a thread.
 const LEAST: usize = 64;
@@ -222,6 +223,9 @@ impl<'a> Look<'a> {
                 self.wanting.insert(wanted.leaf, format!("chunk {} {why}", wanted.id));
             }
         }
+        // Its room serves the next ones: growing anew takes half as much again for a moment.
+        wanted.clear();
+        self.wanted = wanted;
         Ok(())
     }
 }

@@ -17,8 +17,8 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, btree_map::Entry};
 use std::path::PathBuf;
 use std::sync::{PoisonError, RwLockReadGuard, RwLockWriteGuard};
 
-/// Records noted in memory before they become a segment: some 20 MiB.
-const NOTED: usize = 256 * 1024;
+/// Records noted in memory before they become a segment: some 5 MiB, and as much again while they do.
+const NOTED: usize = 64 * 1024;
 /// A file beside the index that is there while packs may be in no segment.
 const UNINDEXED: &str = "unindexed";
 /// Segments that are looked through at most.

@@ -175,7 +175,7 @@ fn tell(
         vec![disk.name.to_string(), bytes(disk.size), bytes(restored.written), restored.checksum.to_string()]
     };
     if !done.is_empty() {
-        table(&["disk", "size", "written", "BLAKE3"], done.iter().map(row).collect());
+        table(&["disk", "size", "written", "checksum"], done.iter().map(row).collect());
         say(&format!("point {point}: {} restored and proven in {seconds:.1} s", count(done.len() as u64, "disk")));
     }
     wrong.iter().for_each(|(disk, failure)| say(&format!("  failed: disk {}: {}", disk.name, failure.message)));
