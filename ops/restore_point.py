@@ -87,18 +87,32 @@ class Seal:
             raise Damage(self.file, f"record {number} of kind {kind} is not what was sealed there") from None
 
 
-def open_slot(path, passphrase):
+def read_slot(path):
+    """What opening a slot costs, its path and what it holds, or None when it is none that a reader tries."""
+    try:
+        with open(path, encoding="utf-8") as file:
+            slot = json.load(file)
+        memory, passes, lanes = slot["memory"], slot["passes"], slot["lanes"]
+        granted = 8 * lanes <= memory <= 1 << 18 and 1 <= passes <= 16 and 1 <= lanes <= 16
+        if slot["kdf"] != "argon2id" or not granted:
+            raise ValueError("it asks for another kdf or for other costs than are granted")
+        salt, sealed = bytes.fromhex(slot["salt"]), bytes.fromhex(slot["sealed"])
+        if len(salt) != 32 or len(sealed) != 80:
+            raise ValueError("its salt or its sealed key has another length")
+        return memory * passes, path, (memory, passes, lanes, salt, sealed)
+    except (OSError, ValueError, LookupError, TypeError) as error:
+        print(f"{path} is left out: {error}", file=sys.stderr)
+        return None
+
+
+def open_slot(path, slot, passphrase):
     """Repository key and domain secret, or None when the passphrase does not open this slot."""
-    with open(path, encoding="utf-8") as file:
-        slot = json.load(file)
-    if slot["kdf"] != "argon2id" or slot["memory"] > 1 << 20 or slot["passes"] > 64 or slot["lanes"] > 16:
-        raise Damage(path, "it asks for another kdf or for more than is granted")
-    salt = bytes.fromhex(slot["salt"])
+    memory, passes, lanes, salt, sealed = slot
     key = argon2.low_level.hash_secret_raw(
-        passphrase, salt, time_cost=slot["passes"], memory_cost=slot["memory"], parallelism=slot["lanes"],
+        passphrase, salt, time_cost=passes, memory_cost=memory, parallelism=lanes,
         hash_len=32, type=argon2.low_level.Type.ID, version=0x13)
     try:
-        plain = Seal(path, 2, key, salt).open(SLOT, 0, bytes.fromhex(slot["sealed"]))
+        plain = Seal(path, 2, key, salt).open(SLOT, 0, sealed)
     except Damage:
         return None
     return plain[:32], plain[32:]
@@ -117,8 +131,10 @@ def open_keys(folder, passphrase):
     if passphrase is None:
         sys.exit(f"{folder} is encrypted: give --passphrase-file")
     keys = os.path.join(folder, "keys")
-    for name in visible(keys):
-        opened = open_slot(os.path.join(keys, name), passphrase)
+    slots = filter(None, (read_slot(os.path.join(keys, name)) for name in visible(keys)))
+    # Those that cost least first, so that one that was put there by somebody else keeps none waiting.
+    for _, path, slot in sorted(slots, key=lambda slot: slot[0]):
+        opened = open_slot(path, slot, passphrase)
         if opened:
             return opened
     sys.exit("the passphrase opens no key slot")

@@ -147,12 +147,26 @@ fn passphrases_come_and_go_but_never_the_last() {
     let added = place.repo(&["key", "add"], &["--new-passphrase-file", text(&new)]).good().json();
     assert_eq!(added["slot"], "1");
     assert_eq!(place.with(None, &["key", "list"], &[]).good().json(), serde_json::json!(["0", "1"]));
+    slots_of_somebody_else_keep_none_waiting(&place);
     place.repo(&["key", "remove"], &["0"]).refused(22, &["FS-REPO-LAST-SLOT", "none of the key slots that would stay"]);
     place.repo(&["key", "remove"], &["7"]).refused(10, &["FS-REPO-NO-SLOT", "farshore repo key list"]);
     place.with(Some("second"), &["key", "remove"], &["0"]).good();
     place.repo(&["points"], &[]).refused(12, &["FS-REPO-KEY"]);
     place.with(Some("second"), &["key", "remove"], &["1"]).refused(22, &["last key slot", "farshore repo key add"]);
     place.with(Some("second"), &["verify"], &[]).good();
+}
+
+/// A slot that costs more is tried after those that cost less, wherever its name sorts, and one that costs too much never.
+fn slots_of_somebody_else_keep_none_waiting(place: &Place) {
+    let (good, put) = (place.repository().join("keys/0.json"), place.repository().join("keys/!.json"));
+    let mut slot: serde_json::Value = serde_json::from_slice(&fs::read(good).unwrap()).unwrap();
+    for (memory, why) in [(50_000, "does not open it"), (256 * 1024 + 1, "more than is granted")] {
+        slot["memory"] = memory.into();
+        fs::write(&put, slot.to_string()).unwrap();
+        place.repo(&["points"], &[]).good();
+        place.with(Some("wrong"), &["points"], &[]).refused(12, &["FS-REPO-KEY", "!.json", why]);
+    }
+    fs::remove_file(put).unwrap();
 }
 
 #[test]

@@ -8,8 +8,8 @@ use serde::{Deserialize, Serialize};
 /// What a slot's key material is sealed as.
 const SLOT: u8 = 131;
 /// More memory than this (KiB) is not asked for by a slot of ours, and not granted to anybody's.
-const MAX_MEMORY: u32 = 1024 * 1024;
-const MAX_PASSES: u32 = 64;
+const MAX_MEMORY: u32 = 256 * 1024;
+const MAX_PASSES: u32 = 16;
 
 /// Why a slot does not open.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -100,6 +100,12 @@ impl KeySlot {
         let mut id = FileId([0; 32]);
         id.0.iter_mut().zip(salt).for_each(|(into, byte)| *into = *byte);
         Ok(SealKey::new(Suite::ChaCha20Poly1305, Some(&key), &id).expect("a key was given"))
+    }
+
+    /// What opening it costs, in KiB that are passed over. Whoever tries several begins with the least, so that no slot that was
+    /// put there by somebody else keeps a good one waiting.
+    pub fn work(&self) -> u64 {
+        u64::from(self.memory) * u64::from(self.passes)
     }
 
     /// Opens the slot: the repository's key and the domain's secret.

@@ -309,14 +309,21 @@ pub(super) fn open_keys(io: &Io, path: &Path, (header, unlock): (&Header, &Unloc
         return Err(refused("it is encrypted and no passphrase was given".to_owned()));
     };
     let folder = path.join("keys");
-    let mut last = "it has no key slot".to_owned();
+    let (mut last, mut slots) = ("it has no key slot".to_owned(), Vec::new());
     for name in io.names(&folder)? {
         // A folder is none of ours; a file of another content is told like a slot that does not open.
         if folder.join(&name).is_dir() {
             continue;
         }
         let bytes = io.read(&folder.join(&name))?.unwrap_or_default();
-        match KeySlot::decode(&bytes).and_then(|slot| slot.open(passphrase)) {
+        match KeySlot::decode(&bytes) {
+            Ok(slot) => slots.push((slot.work(), name, slot)),
+            Err(error) => last = format!("key slot {name}: {error}"),
+        }
+    }
+    slots.sort_by_key(|(work, ..)| *work);
+    for (_, name, slot) in slots {
+        match slot.open(passphrase) {
             Ok((key, secret)) => {
                 return Ok((Sealing { suite: suite_of_this_machine(), key: Some(key) }, secret));
             }
