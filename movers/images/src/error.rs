@@ -28,6 +28,14 @@ pub enum ImageError {
         /// What is wrong.
         why: String,
     },
+    /// A sound image of a kind that is not read here.
+    #[error("{} is a qcow2 image that cannot be read here: {what}", path.display())]
+    Unsupported {
+        /// Which.
+        path: PathBuf,
+        /// What cannot be read.
+        what: String,
+    },
     /// A disk that cannot lie in such an image.
     #[error("a disk of {size} bytes does not fit into a qcow2 image, which has whole sectors of 512 bytes")]
     Size {
@@ -50,6 +58,7 @@ impl ImageError {
             ImageError::Ambiguous { .. } => "FS-IMAGE-FORMAT".to_owned(),
             ImageError::Backing { .. } => "FS-IMAGE-BACKING".to_owned(),
             ImageError::Unsound { .. } => "FS-IMAGE-UNSOUND".to_owned(),
+            ImageError::Unsupported { .. } => "FS-IMAGE-UNSUPPORTED".to_owned(),
             ImageError::Size { .. } => "FS-IMAGE-SIZE".to_owned(),
             ImageError::Raw(error) => error.code(),
         }
@@ -65,6 +74,9 @@ impl ImageError {
                 "if both come from somebody you trust, allow it with --allow-backing; or make one image of both with qemu-img convert"
             }
             ImageError::Unsound { .. } => "look at it with qemu-img check; --format raw takes its bytes for the disk",
+            ImageError::Unsupported { .. } => {
+                "make a plain image of it with qemu-img convert, which is given the key of one that is encrypted, and back that up"
+            }
             ImageError::Size { .. } => "restore it as a raw image",
             ImageError::Raw(error) => error.advice(),
         }

@@ -1,7 +1,9 @@
 //! What an image may have opened on its own account.
 
-use crate::Backing;
+use crate::{Backing, ImageError, header};
+use farshore_repository::RawSource;
 use imago::file::File;
+use imago::format::Format;
 use imago::format::gate::ImplicitOpenGate;
 use imago::{FormatAccess, FormatDriverBuilder, Storage, StorageOpenOptions};
 use std::io;
@@ -16,6 +18,8 @@ const DEEPEST: usize = 32;
 pub(crate) struct Asked {
     pub(crate) opened: Vec<PathBuf>,
     pub(crate) denied: Option<PathBuf>,
+    /// Why one that is read as a qcow2 image was not opened.
+    pub(crate) refused: Option<ImageError>,
 }
 
 /// Asked for every file that an image names. Images that are opened through it share what it notes.
@@ -50,7 +54,15 @@ impl Gate {
 
 impl ImplicitOpenGate<File> for Gate {
     fn open_format<F: FormatDriverBuilder<File>>(&mut self, builder: F) -> io::Result<FormatAccess<File>> {
-        // Its storage comes through this gate too when it is opened by its path, and is noted then.
+        // The file that it lies in came through this gate just before.
+        let behind = self.asked().opened.last().cloned().filter(|_| F::FORMAT == Format::Qcow2);
+        if let Some(path) = behind {
+            let checked = RawSource::open(&path).map_err(ImageError::from).and_then(|file| header::check(&path, &file));
+            if let Err(refused) = checked {
+                self.asked().refused.get_or_insert(refused);
+                return Err(io::Error::other("what it is read from was refused"));
+            }
+        }
         Ok(FormatAccess::new(builder.open(self.clone())?))
     }
 

@@ -6,6 +6,7 @@
 
 mod error;
 mod gate;
+mod header;
 mod qcow2;
 mod target;
 

@@ -1,7 +1,7 @@
 //! Reading a qcow2 image.
 
 use crate::gate::Gate;
-use crate::{Backing, ImageError, QCOW2};
+use crate::{Backing, ImageError, header};
 use farshore_repository::{RawSource, Source};
 use imago::file::File;
 use imago::qcow2::Qcow2;
@@ -11,8 +11,9 @@ use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 
-/// No hypervisor makes a larger disk; a header that says more would keep us busy for ever.
-const LARGEST: u64 = 64 << 40;
+/// Extents that are kept apart at most, some 16 MiB of them: of a disk in more pieces the smallest gaps count as data, which
+/// reads as the zeros that it is.
+const APART: usize = 1 << 20;
 
 /// A disk in a qcow2 image, compressed clusters and backing files included. Nobody may write to it meanwhile.
 #[derive(Debug)]
@@ -32,7 +33,7 @@ pub(crate) fn guarded<T>(call: impl FnOnce() -> Result<T>) -> Result<T> {
 impl Qcow2Source {
     pub(crate) fn open(path: &Path, backing: Backing) -> std::result::Result<Qcow2Source, ImageError> {
         // First as what it is on disk, so that no folder, pipe or tape is opened for an image.
-        let raw = RawSource::open(path)?;
+        header::check(path, &RawSource::open(path)?)?;
         let gate = Gate::new(backing);
         let opened = guarded(|| {
             let storage = File::open(StorageOpenOptions::new().filename(path))?;
@@ -41,15 +42,14 @@ impl Qcow2Source {
             Ok((access, extents))
         });
         let asked = std::mem::take(&mut *gate.asked());
+        if let Some(refused) = asked.refused {
+            return Err(refused);
+        }
         if let Some(denied) = asked.denied {
             return Err(ImageError::Backing { path: path.to_owned(), backing: denied });
         }
         let unsound = |error: Error| ImageError::Unsound { path: path.to_owned(), why: error.to_string() };
         let (access, extents) = opened.map_err(unsound)?;
-        maps_all(&raw).map_err(unsound)?;
-        for behind in &asked.opened {
-            maps_all(&RawSource::open(behind)?).map_err(unsound)?;
-        }
         let size = access.size();
         Ok(Qcow2Source { access, size, extents, backing: asked.opened })
     }
@@ -59,39 +59,10 @@ impl Qcow2Source {
     }
 }
 
-/// Whether the tables of an image are as large as its disk: what they do not speak of would read as zeros. Says nothing of what is no
-/// qcow2 image (docs/interop/qcow2.rst of QEMU: the header's fields, and where an entry of level 1 leads).
-fn maps_all(file: &RawSource) -> Result<()> {
-    let mut header = [0; 80];
-    if file.size() < header.len() as u64 {
-        return Ok(());
-    }
-    file.read_at(0, &mut header)?;
-    if !header.starts_with(QCOW2) {
-        return Ok(());
-    }
-    let four = |at: usize| header[at..at + 4].iter().fold(0u64, |number, byte| number << 8 | u64::from(*byte));
-    let (version, cluster_bits, size, entries) = (four(4), four(20), four(24) << 32 | four(28), four(36));
-    // Entries of level 2 have 8 bytes; 16 with the feature of sub-clusters.
-    let entry_bits = if version >= 3 && header[79] & 0x10 != 0 { 4 } else { 3 };
-    let mapped_by_one = 1u64.checked_shl((2 * cluster_bits.min(64)).saturating_sub(entry_bits) as u32).unwrap_or(0);
-    if entries.saturating_mul(mapped_by_one) < size {
-        return Err(Error::other(format!(
-            "it says that its disk has {size} bytes, and its table of {entries} entries does not lead to all of them"
-        )));
-    }
-    Ok(())
-}
-
 /// What holds data, in this image or one behind it.
 fn extents(access: &FormatAccess<File>) -> Result<Vec<Range<u64>>> {
     let (mut at, size) = (0, access.size());
-    if size > LARGEST {
-        return Err(Error::other(format!(
-            "it says that its disk has {size} bytes, and no disk has more than {LARGEST}"
-        )));
-    }
-    let mut extents: Vec<Range<u64>> = Vec::new();
+    let mut extents = Extents::default();
     while at < size {
         let (mapping, length) = access.get_mapping(at, size - at)?;
         let end = at + length.min(size - at);
@@ -107,15 +78,40 @@ fn extents(access: &FormatAccess<File>) -> Result<Vec<Range<u64>>> {
                 )));
             }
         }
-        let holds = !matches!(mapping, Mapping::Zero { .. });
-        match extents.last_mut() {
-            Some(last) if holds && last.end == at => last.end = end,
-            Some(_) | None if holds => extents.push(at..end),
-            Some(_) | None => {}
+        if !matches!(mapping, Mapping::Zero { .. }) {
+            extents.push(at..end, APART);
         }
         at = end;
     }
-    Ok(extents)
+    Ok(extents.list)
+}
+
+/// Extents in order, a bounded number of them.
+#[derive(Debug, Default)]
+struct Extents {
+    list: Vec<Range<u64>>,
+    /// Gaps up to this long count as data.
+    gap: u64,
+}
+
+impl Extents {
+    /// Adds one that lies behind all that are there, of which `apart` are kept apart.
+    fn push(&mut self, extent: Range<u64>, apart: usize) {
+        self.join_or_push(extent);
+        while self.list.len() > apart {
+            self.gap = (2 * self.gap).max(512);
+            for extent in std::mem::take(&mut self.list) {
+                self.join_or_push(extent);
+            }
+        }
+    }
+
+    fn join_or_push(&mut self, extent: Range<u64>) {
+        match self.list.last_mut() {
+            Some(last) if extent.start - last.end <= self.gap => last.end = extent.end,
+            Some(_) | None => self.list.push(extent),
+        }
+    }
 }
 
 impl Source for Qcow2Source {
@@ -137,5 +133,27 @@ impl Source for Qcow2Source {
             return Err(std::io::ErrorKind::UnexpectedEof.into());
         }
         guarded(|| self.access.read(into, offset))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_many_pieces_the_smallest_gaps_count_as_data_and_no_data_is_left_out() {
+        let pieces: Vec<Range<u64>> = (0..1000u64).map(|n| n * 65536 + n % 7 * 512..n * 65536 + 32768).collect();
+        let mut extents = Extents::default();
+        for (number, piece) in pieces.iter().enumerate() {
+            extents.push(piece.clone(), 100);
+            assert!(extents.list.len() <= 100 && extents.list.len() > number / 1000);
+        }
+        let within =
+            |piece: &&Range<u64>| extents.list.iter().any(|all| all.start <= piece.start && piece.end <= all.end);
+        assert_eq!(pieces.iter().filter(within).count(), pieces.len());
+        assert!(extents.list.is_sorted_by(|one, next| one.end < next.start));
+        let mut few = Extents::default();
+        pieces[..100].iter().for_each(|piece| few.push(piece.clone(), 100));
+        assert_eq!(few.list, pieces[..100]);
     }
 }

@@ -19,6 +19,7 @@ mod replication;
 mod repo;
 mod repo_full;
 mod repo_images;
+mod repo_mount;
 mod repo_repair;
 mod site;
 mod site_repository;

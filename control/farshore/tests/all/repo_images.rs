@@ -1,23 +1,21 @@
-//! `farshore repo` with disks that lie in something else than raw files: qcow2 images, block devices, and points as files.
+//! `farshore repo` with disks that lie in something else than raw files: qcow2 images and block devices.
 
-use crate::support::{Said, command, poll, run, text, tool, tool_runs};
+use crate::support::{Said, command, run, text, tool, tool_runs};
 use std::fs::{self, File, OpenOptions};
-use std::io::{BufRead, BufReader, Read};
-use std::os::unix::fs::{FileExt, MetadataExt};
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Stdio};
 
 /// Whole sectors, no whole regions.
-const SIZE: u64 = (20 << 20) + 512;
+pub(crate) const SIZE: u64 = (20 << 20) + 512;
 
 /// A folder with a raw disk, which has holes, and a repository.
-struct Place {
+pub(crate) struct Place {
     folder: tempfile::TempDir,
-    disk: Vec<u8>,
+    pub(crate) disk: Vec<u8>,
 }
 
 impl Place {
-    fn new() -> Place {
+    pub(crate) fn new() -> Place {
         let folder = tempfile::tempdir().unwrap();
         let raw = File::create(folder.path().join("disk.raw")).unwrap();
         raw.set_len(SIZE).unwrap();
@@ -30,18 +28,18 @@ impl Place {
         place
     }
 
-    fn path(&self, name: &str) -> PathBuf {
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
     }
 
-    fn repo(&self, verb: &str, args: &[&str]) -> Said {
+    pub(crate) fn repo(&self, verb: &str, args: &[&str]) -> Said {
         let repository = self.path("r");
         let mut command = command(&[&["-o", "json", "repo", verb, text(&repository)], args].concat());
         command.env_remove("FARSHORE_PASSPHRASE");
         run(command)
     }
 
-    fn back_up(&self, point: &str, image: &str, args: &[&str]) -> Said {
+    pub(crate) fn back_up(&self, point: &str, image: &str, args: &[&str]) -> Said {
         let image = self.path(image);
         self.repo("backup", &[&[text(&image), "--vm", "web", "--point", point], args].concat())
     }
@@ -53,11 +51,11 @@ impl Place {
     }
 
     #[track_caller]
-    fn is_disk(&self, path: &Path) {
+    pub(crate) fn is_disk(&self, path: &Path) {
         assert!(fs::read(path).unwrap() == self.disk, "{} is the disk", path.display());
     }
 
-    fn packs(&self) -> Vec<PathBuf> {
+    pub(crate) fn packs(&self) -> Vec<PathBuf> {
         let folders = fs::read_dir(self.path("r/packs")).unwrap().map(|folder| folder.unwrap().path());
         let packs = folders.flat_map(|folder| fs::read_dir(folder).unwrap().map(|pack| pack.unwrap().path()));
         packs.collect()
@@ -184,6 +182,67 @@ fn an_image_whose_tables_are_too_small_for_its_disk_is_not_read_as_zeros() {
     }
 }
 
+#[test]
+fn an_image_whose_tables_lie_behind_its_end_is_not_read_as_zeros() {
+    let place = Place::new();
+    let sparse = File::create(place.path("wide.raw")).unwrap();
+    sparse.set_len(3 << 30).unwrap();
+    for offset in [0, 600 << 20, (2 << 30) + 4096] {
+        sparse.write_all_at(&noise(offset, 1 << 20), offset).unwrap();
+    }
+    place.convert("wide.raw", "wide.qcow2", &["-O", "qcow2"]);
+    let sound = fs::read(place.path("wide.qcow2")).unwrap();
+    place.back_up("sound", "wide.qcow2", &[]).good();
+    // A disk of 3 GiB has six tables, three of them here, between its data: each cluster is the last once.
+    let mut refused = 0;
+    for cut in (1..sound.len() / 65536).map(|clusters| clusters * 65536).flat_map(|at| [at, at + 4096]) {
+        fs::write(place.path("short.qcow2"), &sound[..cut]).unwrap();
+        let said = place.back_up(&format!("cut-{cut}"), "short.qcow2", &[]);
+        said.refused(21, &["FS-IMAGE-UNSOUND"]);
+        refused += 1;
+    }
+    assert!(refused > 90, "{refused}");
+}
+
+#[test]
+fn what_is_encrypted_or_made_by_a_newer_qemu_is_refused_with_the_way_out() {
+    let place = Place::new();
+    let luks = "encrypt.format=luks,encrypt.key-secret=s,encrypt.iter-time=10";
+    place.convert("disk.raw", "luks.qcow2", &["--object", "secret,id=s,data=abc", "-O", "qcow2", "-o", luks]);
+    place.convert("disk.raw", "zstd.qcow2", &["-c", "-O", "qcow2", "-o", "compression_type=zstd"]);
+    place.convert("disk.raw", "divided.qcow2", &["-O", "qcow2", "-o", "extended_l2=on,cluster_size=128k"]);
+    for (image, why) in [("luks", "encrypted"), ("zstd", "compressed"), ("divided", "extended_l2")] {
+        let said = place.back_up(image, &format!("{image}.qcow2"), &[]);
+        said.refused(22, &["FS-IMAGE-UNSUPPORTED", why, "qemu-img convert"]);
+    }
+    let (create, base) = (["create", "-q", "-f", "qcow2", "-F", "qcow2", "-b"], place.path("luks.qcow2"));
+    let top = place.path("top.qcow2");
+    tool_runs(tool("qemu-img", "qemu-utils").args(create).args([&base, &top]).arg("1M"));
+    place.back_up("behind", "top.qcow2", &["--allow-backing"]).refused(22, &["FS-IMAGE-UNSUPPORTED", "luks.qcow2"]);
+    // A raw disk behind an image is one, whatever it begins with.
+    tool_runs(tool("qemu-img", "qemu-utils").args(["rebase", "-u", "-F", "raw", "-b"]).args([&base, &top]));
+    place.back_up("raw", "top.qcow2", &["--allow-backing"]).good();
+}
+
+#[test]
+fn a_small_image_makes_no_disk_without_end() {
+    let place = Place::new();
+    tool_runs(
+        tool("qemu-img", "qemu-utils").args(["create", "-q", "-f", "qcow2"]).arg(place.path("h.qcow2")).arg("16T"),
+    );
+    let image = OpenOptions::new().read(true).write(true).open(place.path("h.qcow2")).unwrap();
+    let mut header = [0; 48];
+    image.read_exact_at(&mut header, 0).unwrap();
+    let four = |at: usize| u64::from(u32::from_be_bytes(header[at..at + 4].try_into().unwrap()));
+    let (entries, table, end) =
+        (four(36), four(40) << 32 | four(44), image.metadata().unwrap().len().next_multiple_of(65536));
+    // All of them lead to one table, of which every other entry leads to a cluster.
+    image.write_all_at(&(1 << 63 | end).to_be_bytes().repeat(entries as usize), table).unwrap();
+    image.write_all_at(&[(1u64 << 63 | (end + 65536)).to_be_bytes(), [0; 8]].concat().repeat(4096), end).unwrap();
+    image.set_len(end + 2 * 65536).unwrap();
+    place.back_up("h", "h.qcow2", &[]).refused(21, &["FS-IMAGE-UNSOUND", "more than once"]);
+}
+
 /// A loop device, let go at the end.
 struct Loop(String);
 
@@ -225,135 +284,4 @@ fn a_disk_is_restored_to_a_block_device_and_read_from_one() {
     let file = place.repo("restore", &["one", "--disk", "disk.raw", "--to-device", text(&place.path("disk.raw"))]);
     file.refused(1, &["FS-REPO-NOT-A-DEVICE"]);
     place.is_disk(&place.path("disk.raw"));
-}
-
-/// A repository that is mounted; unmounted at the end if a test fails before.
-struct Mounted {
-    child: Child,
-    on: PathBuf,
-}
-
-impl Mounted {
-    fn new(place: &Place, args: &[&str]) -> Mounted {
-        let on = place.path("mnt");
-        fs::create_dir_all(&on).unwrap();
-        let repository = place.path("r");
-        let mut command = command(&[&["-o", "json", "repo", "mount", text(&repository), text(&on)], args].concat());
-        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-        // It says so when it is, and then nothing more.
-        let said = BufReader::new(child.stdout.take().unwrap()).lines().map(Result::unwrap);
-        assert!(said.take_while(|line| line != "}").count() > 1);
-        Mounted { child, on }
-    }
-
-    /// Waits for its end; its exit code and what it said.
-    fn ends(mut self) -> (Option<i32>, String) {
-        let code = poll(|| self.child.try_wait().unwrap()).expect("it ends").code();
-        let mut said = String::new();
-        self.child.stderr.take().unwrap().read_to_string(&mut said).unwrap();
-        (code, said)
-    }
-
-    fn stop(&self) {
-        let id = rustix::process::Pid::from_child(&self.child);
-        rustix::process::kill_process(id, rustix::process::Signal::TERM).unwrap();
-    }
-}
-
-impl Drop for Mounted {
-    fn drop(&mut self) {
-        drop(self.child.kill());
-        drop(tool("umount", "mount").args(["-l".as_ref(), self.on.as_os_str()]).stderr(Stdio::null()).status());
-        drop(self.child.wait());
-    }
-}
-
-#[test]
-fn points_are_files_while_the_repository_is_mounted() {
-    let place = Place::new();
-    place.back_up("one", "disk.raw", &[]).good();
-    fs::copy(place.path("disk.raw"), place.path("other.raw")).unwrap();
-    OpenOptions::new().write(true).open(place.path("other.raw")).unwrap().write_all_at(b"changed", 9 << 20).unwrap();
-    place.back_up("two", "other.raw", &[]).good();
-    let mounted = Mounted::new(&place, &[]);
-    let mut points: Vec<_> = fs::read_dir(&mounted.on).unwrap().map(|point| point.unwrap().file_name()).collect();
-    points.sort();
-    assert_eq!(points, ["one", "two"]);
-    let file = mounted.on.join("one/disk.raw");
-    place.is_disk(&file);
-    assert!(fs::read(mounted.on.join("two/other.raw")).unwrap() == fs::read(place.path("other.raw")).unwrap());
-    let file = File::open(&file).unwrap();
-    for (offset, length) in [(0, 1), ((4 << 20) - 3, 7), ((13 << 20) + 4000, 9000), (SIZE - 5, 5)] {
-        let mut piece = vec![0; length];
-        file.read_exact_at(&mut piece, offset).unwrap();
-        assert!(piece == place.disk[offset as usize..][..length], "{length} bytes at {offset}");
-    }
-    assert_eq!(file.read_at(&mut [0; 10], SIZE).unwrap(), 0);
-    let error = File::create(mounted.on.join("one/disk.raw")).unwrap_err();
-    assert_eq!(error.kind(), std::io::ErrorKind::ReadOnlyFilesystem);
-    drop(file);
-    // Holes are holes: a copy takes no more space than the disk.
-    let copy = place.path("copy.raw");
-    tool_runs(tool("cp", "coreutils").arg("--sparse=auto").args([&mounted.on.join("one/disk.raw"), &copy]));
-    place.is_disk(&copy);
-    assert!(fs::metadata(&copy).unwrap().blocks() * 512 < 6 << 20);
-    mounted.stop();
-    let on = mounted.on.clone();
-    assert_eq!(mounted.ends().0, Some(0));
-    assert_eq!(fs::read_dir(on).unwrap().count(), 0, "it is unmounted");
-}
-
-#[test]
-fn a_mount_that_is_taken_away_ends_and_shows_only_what_was_asked_for() {
-    let place = Place::new();
-    place.back_up("one", "disk.raw", &[]).good();
-    place.back_up("two", "disk.raw", &[]).good();
-    let mounted = Mounted::new(&place, &["--point", "two"]);
-    assert_eq!(fs::read_dir(&mounted.on).unwrap().count(), 1);
-    tool_runs(tool("umount", "mount").arg(&mounted.on));
-    assert_eq!(mounted.ends().0, Some(0));
-    let nowhere = place.repo("mount", &[text(&place.path("nowhere"))]);
-    nowhere.refused(1, &["FS-REPO-MOUNT", "nowhere"]);
-    place.repo("mount", &[text(&place.path("mnt")), "--point", "none"]).refused(10, &["FS-REPO-NO-POINT"]);
-}
-
-#[test]
-fn what_is_damaged_cannot_be_read_from_a_mount_and_it_does_not_end_well() {
-    let place = Place::new();
-    place.back_up("one", "disk.raw", &[]).good();
-    for pack in place.packs() {
-        let file = OpenOptions::new().read(true).write(true).open(pack).unwrap();
-        let mut byte = [0];
-        file.read_exact_at(&mut byte, 5000).unwrap();
-        file.write_all_at(&[byte[0] ^ 1], 5000).unwrap();
-    }
-    let mounted = Mounted::new(&place, &[]);
-    let error = fs::read(mounted.on.join("one/disk.raw")).unwrap_err();
-    assert_eq!(error.raw_os_error(), Some(5), "{error}");
-    mounted.stop();
-    let (code, said) = mounted.ends();
-    assert_eq!(code, Some(21), "{said}");
-    assert!(said.contains("FS-REPO-DAMAGE") && said.contains("one/disk.raw"), "{said}");
-}
-
-#[test]
-fn a_point_that_cannot_be_shown_is_named_and_what_lies_in_a_folder_is_not_hidden() {
-    let place = Place::new();
-    for point in ["lost", "rotten", "sound"] {
-        place.back_up(point, "disk.raw", &[]).good();
-    }
-    fs::remove_file(place.path("r/points/lost")).unwrap();
-    fs::write(place.path("r/points/rotten"), b"rubbish").unwrap();
-    let mounted = Mounted::new(&place, &["--quiet"]);
-    place.is_disk(&mounted.on.join("sound/disk.raw"));
-    assert_eq!(fs::read_dir(&mounted.on).unwrap().count(), 1);
-    mounted.stop();
-    let (code, said) = mounted.ends();
-    assert_eq!(code, Some(21), "{said}");
-    assert!(said.contains("2 points not shown"), "{said}");
-    let mounted = Mounted::new(&place, &["--point", "sound"]);
-    mounted.stop();
-    assert_eq!(mounted.ends().0, Some(0));
-    // On itself it would wait for itself.
-    place.repo("mount", &[text(&place.path("r"))]).refused(1, &["FS-REPO-MOUNT", "holds something"]);
 }

@@ -50,6 +50,7 @@ fn image_failed(error: &farshore_images::ImageError) -> Failure {
         farshore_images::ImageError::Raw(error) => Failure::repository(error),
         farshore_images::ImageError::Ambiguous { .. }
         | farshore_images::ImageError::Backing { .. }
+        | farshore_images::ImageError::Unsupported { .. }
         | farshore_images::ImageError::Size { .. } => {
             Failure::new(&error.code(), error.to_string(), error.advice()).with(Exit::Refused)
         }
