@@ -149,13 +149,21 @@ impl Repository {
         }
         for point in there {
             let comes = before.coming.iter().find(|entry| entry.point == point);
-            if comes.is_none() && points.contains_key(&point) {
-                continue;
-            }
-            let file = self.hash_of(&self.point_path(&point))?;
-            let known = points.contains_key(&point) && comes.map(|entry| entry.file) != file;
-            if let Some(file) = file.filter(|_| !known) {
-                points.insert(point, file);
+            match (points.contains_key(&point), comes) {
+                (true, None) => {}
+                // It took the place of one of the same name, or was about to.
+                (true, Some(comes)) => {
+                    if self.hash_of(&self.point_path(&point))? == Some(comes.file) {
+                        points.insert(point, comes.file);
+                    }
+                }
+                // Whatever has become of the file since: by this hash it is found in a copy.
+                (false, Some(comes)) => drop(points.insert(point, comes.file)),
+                (false, None) => {
+                    if let Some(file) = self.hash_of(&self.point_path(&point))? {
+                        points.insert(point, file);
+                    }
+                }
             }
         }
         Ok(points.into_iter().map(|(point, file)| RosterPoint { point, file }).collect())
@@ -246,11 +254,15 @@ impl Repository {
         for point in names {
             let path = self.point_path(point);
             let known = roster.points.iter().any(|entry| entry.point == *point);
-            // The one that a writer was about to add when it was interrupted.
-            if known || comes(point) == self.hash_of(&path)? {
+            let comes = comes(point);
+            if known || comes.is_some() && comes == self.hash_of(&path)? {
+                // Or the one that a writer was about to add when it was interrupted.
                 continue;
             }
-            let why = "the roster does not name it: the roster is an older copy, or the point was put back";
+            let why = match comes {
+                Some(_) => "it is not the file that was being added when the roster was written",
+                None => "the roster does not name it: the roster is an older copy, or the point was put back",
+            };
             verified.note(path.display().to_string(), why);
         }
         Ok(())

@@ -66,10 +66,20 @@ pub(crate) fn manifest(point: &str, disk: &BackedUp) -> PointManifest {
 }
 
 pub(crate) fn back_up(repository: &Arc<Repository>, point: &str, image: &Path) -> PointManifest {
-    let session = repository.write_session();
-    let manifest = manifest(point, &read_in(&session, image, None));
-    repository.commit_point(&manifest).unwrap();
-    manifest
+    try_back_up(repository, point, image).unwrap()
+}
+
+pub(crate) fn try_back_up(
+    repository: &Arc<Repository>,
+    point: &str,
+    image: &Path,
+) -> farshore_repository::Result<PointManifest> {
+    let _session = repository.write_session();
+    let source = RawSource::open(image).unwrap();
+    let disk = repository.backup_disk(&disk_name(), (&source, &options(), None), &Stages::default())?;
+    let manifest = manifest(point, &disk);
+    repository.commit_point(&manifest)?;
+    Ok(manifest)
 }
 
 pub(crate) fn restore(repository: &Repository, point: &str, to: &Path) -> Result<(), farshore_repository::Error> {

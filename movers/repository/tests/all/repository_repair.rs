@@ -1,7 +1,7 @@
 //! Repair from a copy or from the disk: whatever was damaged, what comes back is what was stored, or nothing does.
 
 use crate::common::StopAfter;
-use crate::repository::{back_up, content, create, name, point_id, restore, threads, unlock};
+use crate::repository::{back_up, content, create, name, point_id, restore, threads, try_back_up, unlock};
 use crate::repository_mend::flip;
 use farshore_repository::{Create, Faults, Op, RawSource, Repaired, Repository, Spares};
 use std::fs::{self, File};
@@ -297,6 +297,43 @@ fn a_repair_that_ends_at_any_change_goes_on_from_there() {
         assert!(repaired.after.sound(), "after {changes} changes: {repaired:?}");
         world.is_whole(&format!("after {changes} changes"));
     }
+}
+
+#[test]
+fn a_point_that_a_killed_backup_has_left_is_mended_like_any_other() {
+    let world = World::new(None);
+    world.image("three.raw", 17);
+    world.copy("r", "two");
+    let mut met = 0;
+    for changes in 0.. {
+        world.copy("two", "r");
+        let faults = Arc::new(StopAfter::crash(changes));
+        let repository = Repository::open_with_faults(&world.at("r"), &unlock(None), faults.clone());
+        let killed =
+            repository.and_then(|repository| try_back_up(&Arc::new(repository), "three", &world.at("three.raw")));
+        world.copy("r", "copy");
+        let came = world.at("r/points/three").exists();
+        met += u64::from(came && faults.reached());
+        for damaged in ["points/three", "roster", "roster.copy", "points/one"] {
+            world.copy("copy", "r");
+            let Ok(mut bytes) = fs::read(world.at("r").join(damaged)) else { continue };
+            bytes[20] ^= 1;
+            fs::write(world.at("r").join(damaged), bytes).unwrap();
+            let why = format!("{damaged} after {changes} changes");
+            let repaired = world.repair(&["copy"], &[]);
+            assert!(repaired.after.sound(), "{why}: {repaired:?}");
+            world.is_whole(&why);
+            if came {
+                restore(&world.open(), "three", &world.at("out")).unwrap_or_else(|error| panic!("{why}: {error}"));
+                assert!(fs::read(world.at("out")).unwrap() == fs::read(world.at("three.raw")).unwrap(), "{why}");
+            }
+        }
+        if !faults.reached() {
+            killed.unwrap();
+            break;
+        }
+    }
+    assert!(met > 1, "a point that nobody announced was met {met} times");
 }
 
 #[test]

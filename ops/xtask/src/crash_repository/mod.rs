@@ -73,19 +73,23 @@ pub(crate) fn run(plan: &Plan) -> Result<Report, Wrong> {
     std::fs::copy(&program, &copy)?;
     let begun = Instant::now();
     let mut report = Report { seed: plan.seed, ..Report::default() };
-    // One in four kills meets an encrypted repository: there most of the time goes into the key.
-    let parts = [("plain", None, plan.kills - plan.kills / 4), ("sealed", Some(PASSPHRASE), plan.kills / 4)];
-    for (stream, (name, passphrase, kills)) in (0u64..).zip(parts) {
-        let store = Store::make(&temporary.path().join(name), &copy, passphrase)?;
-        Rig::new(store, Choices::new(plan.seed, stream), &mut report)?.work(kills)?;
-    }
-    full::run(&temporary.path().join("full"), &copy, &mut report)?;
+    let ended = work(plan, temporary.path(), &copy, &mut report);
     report.seconds = (begun.elapsed().as_secs_f64() * 10.0).round() / 10.0;
-    if !report.is_clean() {
+    if ended.is_err() || !report.is_clean() {
         let kept = temporary.keep();
         writeln!(std::io::stderr(), "what it left is in {}", kept.display())?;
     }
-    Ok(report)
+    ended.map(|()| report)
+}
+
+fn work(plan: &Plan, folder: &Path, program: &Path, report: &mut Report) -> Result<(), Wrong> {
+    // One in four kills meets an encrypted repository: there most of the time goes into the key.
+    let parts = [("plain", None, plan.kills - plan.kills / 4), ("sealed", Some(PASSPHRASE), plan.kills / 4)];
+    for (stream, (name, passphrase, kills)) in (0u64..).zip(parts) {
+        let store = Store::make(&folder.join(name), program, passphrase)?;
+        Rig::new(store, Choices::new(plan.seed, stream), report)?.work(kills)?;
+    }
+    full::run(&folder.join("full"), program, report)
 }
 
 /// A repository under work.

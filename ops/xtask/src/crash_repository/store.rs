@@ -3,7 +3,7 @@
 use super::image::{Image, sha256};
 use crate::crash::{Choices, Wrong};
 use serde_json::Value;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
@@ -54,6 +54,9 @@ pub(super) struct Store {
     pub(super) points: BTreeMap<String, Point>,
     /// The one that the last backup would make.
     coming: Option<(String, Point)>,
+    /// Points of killed backups that are there all the same. Until a writer has come to its end they may be missing: their
+    /// backups never said that they were there.
+    unannounced: BTreeSet<String>,
     next: u64,
 }
 
@@ -62,7 +65,15 @@ impl Store {
     pub(super) fn make(folder: &Path, program: &Path, passphrase: Option<&'static str>) -> Result<Store, Wrong> {
         fs::create_dir_all(folder)?;
         let (folder, program) = (folder.to_owned(), program.to_owned());
-        let store = Store { folder, program, passphrase, points: BTreeMap::new(), coming: None, next: 0 };
+        let store = Store {
+            folder,
+            program,
+            passphrase,
+            points: BTreeMap::new(),
+            coming: None,
+            unannounced: BTreeSet::new(),
+            next: 0,
+        };
         store.must(&["init", "r", "--name", "crash"])?;
         Ok(store)
     }
@@ -151,7 +162,7 @@ impl Store {
     pub(super) fn tried(&mut self, verb: &Verb<'_>) -> Result<Ended, Wrong> {
         let arguments = self.arguments(verb)?;
         let output = self.command(&arguments.iter().map(String::as_str).collect::<Vec<_>>()).output()?;
-        Ok(self.ended(output.status, &output.stderr))
+        Ok(self.ended(verb, output.status, &output.stderr))
     }
 
     /// Starts a verb and kills it after a while.
@@ -163,11 +174,14 @@ impl Store {
         // It may have ended: then there is nothing to kill, and its status says how.
         child.kill()?;
         let output = child.wait_with_output()?;
-        Ok(self.ended(output.status, &output.stderr))
+        Ok(self.ended(verb, output.status, &output.stderr))
     }
 
-    fn ended(&mut self, status: ExitStatus, stderr: &[u8]) -> Ended {
+    fn ended(&mut self, verb: &Verb<'_>, status: ExitStatus, stderr: &[u8]) -> Ended {
         if status.success() {
+            if matches!(verb, Verb::Backup { .. } | Verb::Prune { .. }) {
+                self.unannounced.clear();
+            }
             if let Some((name, point)) = self.coming.take() {
                 self.points.insert(name, point);
             }
@@ -186,13 +200,16 @@ impl Store {
         let coming = self.coming.take();
         let mut kept = 0;
         if let Some((name, point)) = coming.filter(|(name, _)| listed.contains(name)) {
+            self.unannounced.insert(name.clone());
             self.points.insert(name, point);
             kept = 1;
         }
         let gone: Vec<String> = self.points.keys().filter(|name| !listed.contains(name)).cloned().collect();
         let may_go = match verb {
             Verb::Prune { keep } => self.beyond(*keep),
-            Verb::Backup { .. } | Verb::Restore { .. } | Verb::Repair => Vec::new(),
+            // It takes what it finds: a damage may have taken the one that nobody has announced.
+            Verb::Repair => self.unannounced.iter().cloned().collect(),
+            Verb::Backup { .. } | Verb::Restore { .. } => Vec::new(),
         };
         if let Some(lost) = gone.iter().find(|name| !may_go.contains(name)) {
             return Err(format!("point {lost} was announced and is gone after {verb:?}").into());
