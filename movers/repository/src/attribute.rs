@@ -1,11 +1,10 @@
 //! The immutable attribute of files: while a file bears it, nobody changes, renames or deletes it, root included, who would
 //! have to take it off first. ext4, xfs and btrfs have it; to set it takes `CAP_LINUX_IMMUTABLE`.
 
-use crate::io::open_at_once;
+use crate::io::Io;
 use rustix::fs::{IFlags, ioctl_getflags, ioctl_setflags};
 use rustix::io::Errno;
-use std::fs::File;
-use std::io::{ErrorKind, Result};
+use std::io::Result;
 use std::path::Path;
 
 /// Whether files can be made immutable.
@@ -23,8 +22,8 @@ pub enum Attribute {
 ///
 /// # Errors
 /// What the disk says, but for what [`Attribute`] tells.
-pub(crate) fn set(path: &Path) -> Result<Option<Attribute>> {
-    let Some(file) = there(path)? else { return Ok(None) };
+pub(crate) fn set(io: &Io, path: &Path) -> Result<Option<Attribute>> {
+    let Some(file) = io.open_to_mark(path)? else { return Ok(None) };
     let set = ioctl_getflags(&file).and_then(|flags| {
         if flags.contains(IFlags::IMMUTABLE) { Ok(()) } else { ioctl_setflags(&file, flags | IFlags::IMMUTABLE) }
     });
@@ -40,8 +39,8 @@ pub(crate) fn set(path: &Path) -> Result<Option<Attribute>> {
 ///
 /// # Errors
 /// What the disk says, also when this process may not.
-pub(crate) fn clear(path: &Path) -> Result<()> {
-    let Some(file) = there(path)? else { return Ok(()) };
+pub(crate) fn clear(io: &Io, path: &Path) -> Result<()> {
+    let Some(file) = io.open_to_mark(path)? else { return Ok(()) };
     match ioctl_getflags(&file) {
         Ok(flags) if flags.contains(IFlags::IMMUTABLE) => Ok(ioctl_setflags(&file, flags - IFlags::IMMUTABLE)?),
         // A file system that does not know it has set it nowhere.
@@ -50,15 +49,7 @@ pub(crate) fn clear(path: &Path) -> Result<()> {
 }
 
 /// Whether a file bears it.
-pub(crate) fn is_set(path: &Path) -> bool {
-    let flags = there(path).ok().flatten().and_then(|file| ioctl_getflags(&file).ok());
+pub(crate) fn is_set(io: &Io, path: &Path) -> bool {
+    let flags = io.open_to_mark(path).ok().flatten().and_then(|file| ioctl_getflags(&file).ok());
     flags.is_some_and(|flags| flags.contains(IFlags::IMMUTABLE))
-}
-
-fn there(path: &Path) -> Result<Option<File>> {
-    match open_at_once(path) {
-        Ok(file) => Ok(Some(file)),
-        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(error),
-    }
 }

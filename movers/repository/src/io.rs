@@ -3,6 +3,7 @@
 
 use crate::direct::Direct;
 use crate::{Error, Result, Store, allocation, sparse};
+use cap_std::fs::{Dir, OpenOptionsExt as _};
 use farshore_format::Allocation;
 use std::fs::{File, OpenOptions};
 use std::io::{ErrorKind, Read};
@@ -46,6 +47,15 @@ pub(crate) struct Io {
     faults: Option<Arc<dyn Faults>>,
     /// The first sync that failed, if any: nothing is done after it.
     stopped: Arc<Mutex<Option<(PathBuf, String)>>>,
+    within: Option<Within>,
+}
+
+/// The folder that changes are confined to, however links lie in it: whoever can write to it may put one there that leads to
+/// files of others, which only who runs this may change.
+#[derive(Debug, Clone)]
+struct Within {
+    folder: PathBuf,
+    dir: Arc<Dir>,
 }
 
 impl std::fmt::Debug for Io {
@@ -56,7 +66,58 @@ impl std::fmt::Debug for Io {
 
 impl Io {
     pub(crate) fn new(store: Store, faults: Option<Arc<dyn Faults>>) -> Io {
-        Io { store, faults, stopped: Arc::default() }
+        Io { store, faults, stopped: Arc::default(), within: None }
+    }
+
+    /// Confines all changes of what lies in this folder to it: one through a link that leads out of it fails.
+    ///
+    /// # Errors
+    /// What the disk says.
+    pub(crate) fn confined(self, folder: &Path) -> Result<Io> {
+        let dir = Dir::open_ambient_dir(folder, cap_std::ambient_authority());
+        let dir = Arc::new(dir.map_err(|error| self.failed("open", folder, error))?);
+        Ok(Io { within: Some(Within { folder: folder.to_owned(), dir }), ..self })
+    }
+
+    /// The folder that a change is confined to, and the path in it.
+    fn place<'a>(&'a self, path: &'a Path) -> Option<(&'a Dir, &'a Path)> {
+        let within = self.within.as_ref()?;
+        path.strip_prefix(&within.folder).ok().map(|path| (&*within.dir, path))
+    }
+
+    /// Opens a file to change it, without asking whether it may fail: for what nobody counts on.
+    ///
+    /// # Errors
+    /// What the disk says.
+    pub(crate) fn open_to_change(&self, path: &Path, (create, truncate): (bool, bool)) -> std::io::Result<File> {
+        match self.place(path) {
+            Some((dir, path)) => {
+                let mut how = cap_std::fs::OpenOptions::new();
+                how.read(true).write(true).create(create).truncate(truncate);
+                dir.open_with(path, &how).map(cap_std::fs::File::into_std)
+            }
+            None => OpenOptions::new().read(true).write(true).create(create).truncate(truncate).open(path),
+        }
+    }
+
+    /// Opens a file whose attributes are changed; none when there is no such file, or what is there is none.
+    ///
+    /// # Errors
+    /// What the disk says.
+    pub(crate) fn open_to_mark(&self, path: &Path) -> std::io::Result<Option<File>> {
+        let opened = match self.place(path) {
+            Some((dir, path)) => {
+                let mut how = cap_std::fs::OpenOptions::new();
+                how.read(true).custom_flags(at_once());
+                dir.open_with(path, &how).map(cap_std::fs::File::into_std)
+            }
+            None => open_at_once(path),
+        };
+        match opened {
+            Ok(file) => Ok(file.metadata()?.is_file().then_some(file)),
+            Err(error) if error.kind() == ErrorKind::NotFound || no_file(&error).is_some() => Ok(None),
+            Err(error) => Err(error),
+        }
     }
 
     /// Refuses when a sync has failed since the store was opened.
@@ -135,14 +196,12 @@ impl Io {
 
     /// Makes a new file, empty; one that is there loses its content.
     pub(crate) fn make_file(&self, path: &Path) -> Result<File> {
-        self.change("create", Op::Write(path), path, || {
-            OpenOptions::new().read(true).write(true).create(true).truncate(true).open(path)
-        })
+        self.change("create", Op::Write(path), path, || self.open_to_change(path, (true, true)))
     }
 
     pub(crate) fn open_rw(&self, path: &Path) -> Result<File> {
         self.usable()?;
-        OpenOptions::new().read(true).write(true).open(path).map_err(|error| self.failed("open", path, error))
+        self.open_to_change(path, (false, false)).map_err(|error| self.failed("open", path, error))
     }
 
     pub(crate) fn open_ro(&self, path: &Path) -> Result<File> {
@@ -158,10 +217,7 @@ impl Io {
         let file = match open_at_once(path) {
             Ok(file) => file,
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
-            Err(error) if error.raw_os_error() == Some(rustix::io::Errno::LOOP.raw_os_error()) => {
-                return Err(self.damage(path, "links that lead round lie in its place"));
-            }
-            Err(error) => return Err(failed(error)),
+            Err(error) => return Err(no_file(&error).map_or_else(|| failed(error), |what| self.damage(path, what))),
         };
         match file.metadata().map_err(failed)?.is_file() {
             true => Ok(Some(file)),
@@ -201,24 +257,49 @@ impl Io {
     }
 
     pub(crate) fn rename(&self, from: &Path, to: &Path) -> Result<()> {
-        self.change("rename", Op::Rename(from, to), from, || std::fs::rename(from, to))
+        self.change("rename", Op::Rename(from, to), from, || match (self.place(from), self.place(to)) {
+            (Some((dir, from)), Some((_, to))) => dir.rename(from, dir, to),
+            (Some(_) | None, Some(_) | None) => std::fs::rename(from, to),
+        })
     }
 
     /// Deletes a file; one that is gone is as good.
     pub(crate) fn remove_file(&self, path: &Path) -> Result<()> {
-        self.change("delete", Op::Remove(path), path, || gone(std::fs::remove_file(path)))
+        self.change("delete", Op::Remove(path), path, || gone(self.delete(path)))
+    }
+
+    fn delete(&self, path: &Path) -> std::io::Result<()> {
+        match self.place(path) {
+            Some((dir, path)) => dir.remove_file(path),
+            None => std::fs::remove_file(path),
+        }
+    }
+
+    /// Deletes a file that nobody counts on: one that stays takes space and nothing else.
+    pub(crate) fn discard(&self, path: &Path) {
+        if let Err(error) = self.delete(path) {
+            tracing::debug!(path = %path.display(), %error, "a file that nobody needs stays");
+        }
     }
 
     /// Deletes a folder with all in it; one that is gone is as good.
     pub(crate) fn remove_folder(&self, path: &Path) -> Result<()> {
-        self.change("delete", Op::Remove(path), path, || gone(std::fs::remove_dir_all(path)))
+        self.change("delete", Op::Remove(path), path, || {
+            gone(match self.place(path) {
+                Some((dir, path)) => dir.remove_dir_all(path),
+                None => std::fs::remove_dir_all(path),
+            })
+        })
     }
 
     pub(crate) fn make_folder(&self, path: &Path) -> Result<()> {
         if path.is_dir() {
             return Ok(());
         }
-        self.change("create", Op::MakeFolder(path), path, || std::fs::create_dir_all(path))
+        self.change("create", Op::MakeFolder(path), path, || match self.place(path) {
+            Some((dir, path)) => dir.create_dir_all(path),
+            None => std::fs::create_dir_all(path),
+        })
     }
 
     /// Puts a file into place whole and durable, its name included.
@@ -231,7 +312,7 @@ impl Io {
             self.sync(&file, &temporary)
         });
         if let Err(error) = written.and_then(|()| self.rename(&temporary, path)) {
-            let _ = std::fs::remove_file(&temporary);
+            self.discard(&temporary);
             return Err(error);
         }
         self.sync_folder(folder)
@@ -257,13 +338,7 @@ impl Io {
     /// Takes the folder's exclusive lock, held as long as the file lives.
     pub(crate) fn lock(&self, folder: &Path) -> Result<File> {
         let path = folder.join("lock");
-        let file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .open(&path)
-            .map_err(|error| self.failed("open", &path, error))?;
+        let file = self.open_to_change(&path, (true, false)).map_err(|error| self.failed("open", &path, error))?;
         match rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => Ok(file),
             Err(rustix::io::Errno::WOULDBLOCK) => Err(Error::Locked { store: self.store, path: folder.to_owned() }),
@@ -277,8 +352,21 @@ impl Io {
 /// # Errors
 /// What the disk says.
 pub(crate) fn open_at_once(path: &Path) -> std::io::Result<File> {
-    let at_once = i32::try_from(rustix::fs::OFlags::NONBLOCK.bits()).expect("flags are few");
-    OpenOptions::new().read(true).custom_flags(at_once).open(path)
+    OpenOptions::new().read(true).custom_flags(at_once()).open(path)
+}
+
+fn at_once() -> i32 {
+    rustix::fs::OFlags::NONBLOCK.bits().cast_signed()
+}
+
+/// What lies where a file should and cannot be opened as one, if an error says that.
+fn no_file(error: &std::io::Error) -> Option<&'static str> {
+    match rustix::io::Errno::from_io_error(error)? {
+        rustix::io::Errno::LOOP => Some("links that lead round lie in its place"),
+        // A socket, or a device that nothing is behind.
+        rustix::io::Errno::NXIO | rustix::io::Errno::NODEV => Some("something that is no file lies in its place"),
+        _ => None,
+    }
 }
 
 fn gone(result: std::io::Result<()>) -> std::io::Result<()> {

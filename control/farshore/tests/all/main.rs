@@ -20,6 +20,7 @@ mod repo;
 mod repo_full;
 mod repo_images;
 mod repo_mount;
+mod repo_others;
 mod repo_repair;
 mod site;
 mod site_repository;

@@ -89,7 +89,8 @@ impl Repository {
     /// [`Error::Already`], [`Error::Foreign`], or what the disk says.
     pub fn create(path: &Path, make: &Create) -> Result<Repository> {
         let io = Io::new(Store::Repository, None);
-        io.make_folder(path)?;
+        make_root(&io, path)?;
+        let io = io.confined(path)?;
         if path.join(HEADER).exists() {
             return Err(Error::Already { path: path.to_owned() });
         }
@@ -153,6 +154,7 @@ impl Repository {
     fn open_for(path: &Path, unlock: &Unlock, (way, faults): (Use, Option<Arc<dyn Faults>>)) -> Result<Repository> {
         let io = Io::new(Store::Repository, faults);
         let header = read_header(&io, path)?;
+        let io = io.confined(path)?;
         let lock = match way {
             Use::Write => Some(io.lock(path)?),
             Use::Read => None,
@@ -186,6 +188,8 @@ impl Repository {
             io,
         };
         if repository.lock.is_some() {
+            // One that is gone is damage, if anything was in it, and no reason to go no further.
+            FOLDERS.iter().try_for_each(|folder| repository.io.make_folder(&path.join(folder)))?;
             repository.clear_temporary()?;
             repository.keep_reserve();
         }
@@ -258,6 +262,17 @@ impl Repository {
         }
         Ok(header)
     }
+}
+
+/// Makes the repository's own folder, and its name durable, with those of the folders above that were missing.
+fn make_root(io: &Io, path: &Path) -> Result<()> {
+    let path = std::path::absolute(path).map_err(|error| io.failed("look for", path, error))?;
+    let missing = path.ancestors().take_while(|folder| !folder.is_dir()).count();
+    io.make_folder(&path)?;
+    // Its own name in any case: who made it may have been killed before that was durable. Not every folder may be read.
+    let parents =
+        path.ancestors().skip(1).take(missing.max(1)).filter(|parent| missing > 0 || File::open(parent).is_ok());
+    parents.into_iter().try_for_each(|parent| io.sync_folder(parent))
 }
 
 /// Whether nothing is there but what a crash left of the making of a repository.

@@ -166,7 +166,7 @@ impl Repository {
     /// [`Error::Damage`] when the list of it cannot be read.
     pub fn immutability(&self) -> Result<Immutability> {
         let points = self.immutable_now()?;
-        let marked = points.keys().filter(|point| attribute::is_set(&self.point_path(point))).count();
+        let marked = points.keys().filter(|point| attribute::is_set(&self.io, &self.point_path(point))).count();
         Ok(Immutability { points, marked })
     }
 
@@ -220,7 +220,7 @@ impl Repository {
     fn undated(&self) -> Result<Vec<PointId>> {
         let list = self.read_immutable()?.unwrap_or_default();
         let listed: HashSet<PointId> = list.points.into_iter().map(|one| one.point).collect();
-        let bears = |point: &PointId| !listed.contains(point) && attribute::is_set(&self.point_path(point));
+        let bears = |point: &PointId| !listed.contains(point) && attribute::is_set(&self.io, &self.point_path(point));
         Ok(self.point_names()?.into_iter().filter(bears).collect())
     }
 
@@ -231,11 +231,12 @@ impl Repository {
 
     /// Takes the attribute off a file whose date has passed.
     pub(super) fn unmark(&self, path: &Path) -> Result<()> {
-        attribute::clear(path).map_err(|error| self.io.failed("take the immutable attribute off", path, error))
+        attribute::clear(&self.io, path)
+            .map_err(|error| self.io.failed("take the immutable attribute off", path, error))
     }
 
     fn mark_file(&self, path: &Path) -> Result<()> {
-        let set = attribute::set(path);
+        let set = attribute::set(&self.io, path);
         let how = set.map_err(|error| self.io.failed("set the immutable attribute of", path, error))?;
         let mut attributes = self.attributes();
         let why = match how {

@@ -4,7 +4,8 @@
 //! loses what open sessions were told.
 
 use super::Repository;
-use crate::{Error, Result, Store};
+use super::damaged::damage_of;
+use crate::{Error, Result};
 use farshore_format::repository::{FileId, Place};
 use farshore_schemas::ids::{Digest, PointId};
 use serde::{Deserialize, Serialize};
@@ -125,6 +126,14 @@ impl Repository {
         Ok(())
     }
 
+    /// Forgets a position that cannot be read: nobody can say any more which log is behind the folder.
+    pub(super) fn mend_position(&self) -> Result<()> {
+        match self.position() {
+            Err(error) if damage_of(&error).is_some() => self.io.remove_file(&self.root.join("position")),
+            read => read.map(drop),
+        }
+    }
+
     /// The highest log position that a step of a prune has come with.
     ///
     /// # Errors
@@ -134,7 +143,6 @@ impl Repository {
         let Some(bytes) = self.io.read(&path)? else { return Ok(None) };
         let text = String::from_utf8_lossy(&bytes);
         let position = text.trim().parse();
-        let why = format!("{text:?} is not a log position");
-        position.map(Some).map_err(|_| Error::Damage { store: Store::Repository, path, why })
+        position.map(Some).map_err(|_| self.io.damage(&path, "it is not a log position"))
     }
 }

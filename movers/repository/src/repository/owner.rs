@@ -3,6 +3,7 @@
 //! folder is taken only by an operator's decision, which names it. Who lost the folder by one is shut out, with all that goes
 //! on from its log, until another decision. Each change of owner raises the folder's epoch.
 
+use super::damaged::damage_of;
 use super::home::{Create, HEADER, Unlock};
 use super::{Repository, random_id};
 use crate::io::Faults;
@@ -146,13 +147,21 @@ impl Repository {
     /// Takes the folder from whoever owns it: its agent is refused from then on. Answers whose it is now.
     ///
     /// # Errors
-    /// [`Error::Damage`], or what the disk says.
+    /// What the disk says.
     pub fn take_ownership(&self) -> Result<FolderOwner> {
         let (site, repository) = (SiteName::parse(NO_SITE).expect("it is a site's name"), self.name.clone());
         let mut lineage = Lineage([0; 16]);
         lineage.0.copy_from_slice(&random_id().0[..16]);
         let nobody = Owner { site, repository, lineage, formerly: Vec::new(), adopted: None };
-        let before = self.owner()?;
+        let before = match self.owner() {
+            // Nobody can be told from whom: the new lineage is followed by nobody, so all are shut out.
+            Err(error) if damage_of(&error).is_some() => {
+                tracing::warn!(%error, "whose the folder was cannot be read");
+                None
+            }
+            before => before?,
+        };
+        self.mend_position()?;
         let (epoch, shut_out) = before.map_or((0, Vec::new()), |before| (before.epoch, before.shut_out_for(&nobody)));
         let Owner { site, repository, lineage, .. } = nobody;
         let owner = OwnerFile { site, repository, lineage, epoch: epoch.saturating_add(1), shut_out };

@@ -16,6 +16,11 @@ const FOLDER: &str = "relied";
 /// Leaves of a disk that are looked up before its list is believed.
 const TRIED: usize = 64;
 
+/// Whether a file is named after a disk, or was to be.
+fn ours(name: &str) -> bool {
+    name.strip_suffix(".new").unwrap_or(name).parse::<Digest>().is_ok()
+}
+
 impl Repository {
     fn reliance_path(&self, disk: &Digest) -> PathBuf {
         self.root.join(FOLDER).join(disk.to_string())
@@ -77,8 +82,7 @@ impl Repository {
         }
         let stays = |id: &Digest| disks.iter().any(|disk| disk.disk == *id);
         for id in before.iter().filter(|id| !stays(id)) {
-            // One that stays takes space and nothing else.
-            let _left = std::fs::remove_file(self.reliance_path(id));
+            self.io.discard(&self.reliance_path(id));
         }
     }
 
@@ -90,7 +94,7 @@ impl Repository {
         let written = self.io.make_file(&temporary).and_then(|file| self.io.write_at(&file, &temporary, &bytes, 0));
         let written = written.and_then(|()| self.io.rename(&temporary, &path));
         if written.is_err() {
-            let _left = std::fs::remove_file(&temporary);
+            self.io.discard(&temporary);
         }
         written
     }
@@ -100,8 +104,8 @@ impl Repository {
         let (Ok(points), Ok(names)) = (self.points(), self.io.names(&self.root.join(FOLDER))) else { return };
         let named: HashSet<String> =
             points.iter().flat_map(|point| &point.disks).map(|disk| disk.disk.to_string()).collect();
-        for name in names.iter().filter(|name| !named.contains(*name)) {
-            let _left = std::fs::remove_file(self.root.join(FOLDER).join(name));
+        for name in names.iter().filter(|name| ours(name) && !named.contains(*name)) {
+            self.io.discard(&self.root.join(FOLDER).join(name));
         }
     }
 
@@ -144,7 +148,8 @@ impl Repository {
     /// What the disk says.
     pub(super) fn rely_on_nothing(&self) -> Result<()> {
         let folder = self.root.join(FOLDER);
-        self.io.names(&folder)?.iter().try_for_each(|name| self.io.remove_file(&folder.join(name)))
+        let names = self.io.names(&folder)?;
+        names.iter().filter(|name| ours(name)).try_for_each(|name| self.io.remove_file(&folder.join(name)))
     }
 
     /// Notes which disk of a point one that was read follows.

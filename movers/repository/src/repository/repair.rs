@@ -69,6 +69,7 @@ impl Repository {
             return Ok(Repaired { before, after, stored: 0, nowhere: 0, aside: 0, brought_back: Vec::new() });
         }
         self.settle()?;
+        self.mend_position()?;
         let back = self.points_to_bring(spares.repositories)?;
         let (stored, wanted) = self.mend(&back, spares)?;
         let mut trash = Trash::default();

@@ -40,13 +40,13 @@ impl Repository {
         if path.exists() {
             return;
         }
-        let kept = std::fs::File::create(&path).and_then(|file| {
+        let kept = self.io.open_to_change(&path, (true, true)).and_then(|file| {
             // Written zeros are no room where a file system compresses.
             Ok(rustix::fs::fallocate(file, FallocateFlags::empty(), 0, RESERVE)?)
         });
         if let Err(error) = kept {
             tracing::debug!(path = %path.display(), %error, "no reserve is kept");
-            let _ = std::fs::remove_file(&path);
+            self.io.discard(&path);
         }
     }
 

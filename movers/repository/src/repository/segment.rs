@@ -117,7 +117,7 @@ pub(super) fn write(
     let written = fill(io, &temporary, (packs, count), entries).and_then(|()| io.rename(&temporary, path));
     if let Err(error) = written {
         // What is left of it would only take space from a disk that may be full; opening the repository deletes it too.
-        let _ = std::fs::remove_file(&temporary);
+        io.discard(&temporary);
         return Err(error);
     }
     Segment::open(io, path)

@@ -59,8 +59,10 @@ fn refused(path: &Path, why: impl Into<String>) -> Error {
     Error::Key { path: path.to_owned(), why: why.into() }
 }
 
-fn io() -> Io {
-    Io::new(Store::Repository, None)
+fn io(path: &Path) -> Result<Io> {
+    let io = Io::new(Store::Repository, None);
+    // A folder that is not there is told by whoever looks for what is in it.
+    if path.is_dir() { io.confined(path) } else { Ok(io) }
 }
 
 impl Repository {
@@ -69,7 +71,7 @@ impl Repository {
     /// # Errors
     /// As opening it, but for its lock, which is not needed.
     pub fn domain_of(path: &Path, unlock: &Unlock) -> Result<SharedDomain> {
-        let io = io();
+        let io = io(path)?;
         let header = read_header(&io, path)?;
         // The passphrase may be meant for the repository that joins: one in the clear has none to be refused.
         let none = Unlock::default();
@@ -82,7 +84,7 @@ impl Repository {
     /// # Errors
     /// [`Error::NotHere`], [`Error::Newer`], [`Error::Damage`], or what the disk says.
     pub fn key_slots(path: &Path) -> Result<Vec<String>> {
-        let io = io();
+        let io = io(path)?;
         read_header(&io, path)?;
         let names = io.names(&path.join("keys"))?;
         Ok(names.iter().filter_map(|name| name.strip_suffix(".json")).map(ToOwned::to_owned).collect())
@@ -94,7 +96,7 @@ impl Repository {
     /// [`Error::NoKey`] when it is not encrypted, [`Error::Key`] when what was given does not open it, [`Error::Locked`], or what
     /// the disk says.
     pub fn add_key(path: &Path, unlock: &Unlock, passphrase: &[u8]) -> Result<String> {
-        let io = io();
+        let io = io(path)?;
         let header = read_header(&io, path)?;
         let _lock = io.lock(path)?;
         let (sealing, secret) = open_keys(&io, path, (&header, unlock))?;
@@ -116,7 +118,7 @@ impl Repository {
     /// [`Error::NoKey`], [`Error::NoSlot`], [`Error::LastSlot`] when it is the last or the passphrase opens none that stays,
     /// [`Error::Key`] without a passphrase, [`Error::Locked`], or what the disk says.
     pub fn remove_key(path: &Path, unlock: &Unlock, slot: &str) -> Result<()> {
-        let io = io();
+        let io = io(path)?;
         if !read_header(&io, path)?.encrypted {
             return Err(Error::NoKey { path: path.to_owned() });
         }

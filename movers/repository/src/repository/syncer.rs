@@ -139,10 +139,11 @@ fn write(io: &Io, shared: &Shared, (orders, placings): (&Receiver<Order>, &SyncS
 fn place_all((io, root): (&Io, &Path), shared: &Shared, placings: &Receiver<Placing>) {
     let mut failed: Option<Error> = None;
     let mut folders: BTreeSet<PathBuf> = BTreeSet::new();
+    let mut synced = false;
     while let Ok(placing) = placings.recv() {
         let (pack, placed) = match placing {
             Placing::Place(pack) => {
-                let placed = place(io, root, &pack);
+                let placed = place(io, root, (&pack, &mut synced));
                 (pack, placed)
             }
             Placing::Failed(pack, error) => (pack, Err(error)),
@@ -162,7 +163,7 @@ fn place_all((io, root): (&Io, &Path), shared: &Shared, placings: &Receiver<Plac
             Err(error) => {
                 tracing::warn!(pack = %pack.id, %error, "a pack could not be made durable");
                 // What is left of it would only take space from a disk that may be full; opening the repository deletes it too.
-                let _ = std::fs::remove_file(&pack.temporary);
+                io.discard(&pack.temporary);
                 shared.trouble.store(true, Ordering::Release);
                 failed.get_or_insert(error);
             }
@@ -170,13 +171,15 @@ fn place_all((io, root): (&Io, &Path), shared: &Shared, placings: &Receiver<Plac
     }
 }
 
-fn place(io: &Io, root: &Path, pack: &PackFile) -> Result<PathBuf> {
+fn place(io: &Io, root: &Path, (pack, synced): (&PackFile, &mut bool)) -> Result<PathBuf> {
     io.sync(&pack.file, &pack.temporary)?;
     let path = pack_path(root, &pack.id);
     let folder = path.parent().expect("a pack lies in a folder").to_owned();
-    if !folder.is_dir() {
+    // The first time whatever is there: who made a folder may have been killed before its name was durable.
+    if !folder.is_dir() || !*synced {
         io.make_folder(&folder)?;
         io.sync_folder(&root.join("packs"))?;
+        *synced = true;
     }
     io.rename(&pack.temporary, &path)?;
     Ok(folder)

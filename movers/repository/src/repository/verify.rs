@@ -175,6 +175,10 @@ impl Repository {
         if let Err(error) = self.read_marks() {
             verified.note(self.damaged_path().display().to_string(), error);
         }
+        for error in [self.owner().err(), self.position().err()].into_iter().flatten() {
+            let Error::Damage { path, why, .. } = error else { return Err(error) };
+            verified.note(path.display().to_string(), why);
+        }
         for (path, why) in self.verify_immutable()? {
             verified.note(path.display().to_string(), why);
         }

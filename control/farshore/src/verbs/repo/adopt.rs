@@ -10,6 +10,7 @@ use crate::verbs::drive::LOOK;
 use crate::verbs::get::typed;
 use crate::verbs::vms::Reach;
 use farshore_core::repository::{Defined, State};
+use farshore_repository::Error;
 use farshore_schemas::ids::{Kind, Name};
 use farshore_schemas::messages::agent::FolderOwner;
 use farshore_schemas::messages::repository::{Command, Work};
@@ -72,13 +73,20 @@ pub(super) fn run(args: &RepoAdoptArgs, output: Output) -> Result<(), Failure> {
 /// Takes the folder from every site.
 fn offline(args: &RepoAdoptArgs, output: Output) -> Result<(), Failure> {
     let repository = open(&RepoAt { path: args.repository.clone(), unlock: args.unlock.clone() })?;
-    let before = repository.owner().map_err(failed)?;
+    let before = match repository.owner() {
+        Err(Error::Damage { .. }) => Err(()),
+        before => Ok(before.map_err(failed)?),
+    };
     let owner = repository.take_ownership().map_err(failed)?;
-    let from = before.as_ref().map(|owner| shown(owner.named()));
+    let from = before.as_ref().ok().and_then(Option::as_ref).map(|owner| shown(owner.named()));
     if structured(output, &json!({ "repository": repository.name().to_string(), "from": from, "now": shown(owner) }))? {
         return Ok(());
     }
-    let whose = before.map_or_else(|| "nobody".to_owned(), |owner| format!("site {}", owner.site));
+    let whose = match before {
+        Ok(Some(owner)) => format!("site {}", owner.site),
+        Ok(None) => "nobody".to_owned(),
+        Err(()) => "an owner whose file cannot be read".to_owned(),
+    };
     say(&format!("{} is taken from {whose}: no site opens it", args.repository.display()));
     say(&format!("a site takes it over with farshore repo adopt NAME --from {} --reason WHY", shown(owner)));
     Ok(())

@@ -72,7 +72,11 @@ fn open_to_read(at: &RepoAt) -> Result<Repository, Failure> {
 
 /// What a site's log tells of its folder is only true while nobody changes it behind its back.
 fn settle_owner(repository: &Repository, take: bool, advice: &str) -> Result<(), Failure> {
-    let Some(owner) = repository.owner().map_err(failed)? else { return Ok(()) };
+    let owner = match repository.owner() {
+        Err(Error::Damage { .. }) if take => return repository.take_ownership().map(drop).map_err(failed),
+        owner => owner.map_err(failed)?,
+    };
+    let Some(owner) = owner else { return Ok(()) };
     if owner.offline() {
         return Ok(());
     }
@@ -85,7 +89,10 @@ fn settle_owner(repository: &Repository, take: bool, advice: &str) -> Result<(),
 }
 
 fn threads(told: Option<NonZeroUsize>) -> NonZeroUsize {
-    told.or_else(|| std::thread::available_parallelism().ok()).unwrap_or(NonZeroUsize::MIN)
+    const MOST: NonZeroUsize = NonZeroUsize::new(256).expect("it is not 0");
+    let told = told.or_else(|| std::thread::available_parallelism().ok()).unwrap_or(NonZeroUsize::MIN);
+    // More are of no use on any machine, and could not be had on most.
+    told.min(MOST)
 }
 
 fn bytes(count: ByteCount) -> String {

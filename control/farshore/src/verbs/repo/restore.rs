@@ -185,5 +185,5 @@ fn tell(
 /// A thread reads, opens and writes one region after the other, and waits for the disk in between: three for each processor
 /// restore 2 GiB in 0.86 of the time that one for each takes, and each holds one region.
 fn restoring(told: Option<NonZeroUsize>) -> NonZeroUsize {
-    told.unwrap_or_else(|| threads(None).saturating_mul(THREADS_PER_PROCESSOR))
+    told.map(|told| threads(Some(told))).unwrap_or_else(|| threads(None).saturating_mul(THREADS_PER_PROCESSOR))
 }
