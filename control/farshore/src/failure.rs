@@ -90,7 +90,7 @@ impl Failure {
             "KEY" => Exit::Auth,
             "DAMAGE" | "NO-CHUNK" | "BAD-CHUNK" | "INCOMPLETE" | "PROOF" | "LOG-INCOMPLETE" => Exit::Mismatch,
             "FOREIGN" | "OWNER" | "POSITION" | "POINT-DIFFERS" | "ALREADY" | "LAST-SLOT" | "NO-KEY" | "NOT-A-DISK"
-            | "DOMAIN" | "IMMUTABLE" => Exit::Refused,
+            | "NOT-A-DEVICE" | "SMALL-DEVICE" | "DOMAIN" | "IMMUTABLE" => Exit::Refused,
             _ => Exit::Failed,
         };
         Failure::new(&code, error.to_string(), error.advice()).with(exit)

@@ -56,6 +56,13 @@ pub(crate) fn rows<T: Serialize>(
     Ok(())
 }
 
+/// A text with what would end the line, or do other things to a terminal, written out: names of files may hold anything.
+pub(crate) fn one_line(text: &str) -> String {
+    let shown =
+        |letter: char| if letter.is_control() { letter.escape_default().to_string() } else { letter.to_string() };
+    text.chars().map(shown).collect()
+}
+
 /// A number of things, in the right form: `1 point`, `2 points`, `2 repositories`, `2 accesses`.
 pub(crate) fn count(number: impl TryInto<u64>, one: &str) -> String {
     let number = number.try_into().unwrap_or(u64::MAX);
@@ -75,7 +82,12 @@ pub(crate) fn time(millis: i64) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::count;
+    use super::{count, one_line};
+
+    #[test]
+    fn a_name_stays_on_its_line() {
+        assert_eq!(one_line("a\nnothing is damaged\u{1b}[2J é"), "a\\nnothing is damaged\\u{1b}[2J é");
+    }
 
     #[test]
     fn things_are_counted_in_the_right_form() {

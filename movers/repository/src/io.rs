@@ -1,9 +1,11 @@
 //! The few ways in which the stores change files, in one place, so that tests can stop, fill or break the disk before any
 //! of them, and so that a failed sync is never passed over.
 
+mod confined;
+
 use crate::direct::Direct;
 use crate::{Error, Result, Store, allocation, sparse};
-use cap_std::fs::{Dir, OpenOptionsExt as _};
+use confined::Within;
 use farshore_format::Allocation;
 use std::fs::{File, OpenOptions};
 use std::io::{ErrorKind, Read};
@@ -50,14 +52,6 @@ pub(crate) struct Io {
     within: Option<Within>,
 }
 
-/// The folder that changes are confined to, however links lie in it: whoever can write to it may put one there that leads to
-/// files of others, which only who runs this may change.
-#[derive(Debug, Clone)]
-struct Within {
-    folder: PathBuf,
-    dir: Arc<Dir>,
-}
-
 impl std::fmt::Debug for Io {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Io").field("store", &self.store).finish_non_exhaustive()
@@ -67,57 +61,6 @@ impl std::fmt::Debug for Io {
 impl Io {
     pub(crate) fn new(store: Store, faults: Option<Arc<dyn Faults>>) -> Io {
         Io { store, faults, stopped: Arc::default(), within: None }
-    }
-
-    /// Confines all changes of what lies in this folder to it: one through a link that leads out of it fails.
-    ///
-    /// # Errors
-    /// What the disk says.
-    pub(crate) fn confined(self, folder: &Path) -> Result<Io> {
-        let dir = Dir::open_ambient_dir(folder, cap_std::ambient_authority());
-        let dir = Arc::new(dir.map_err(|error| self.failed("open", folder, error))?);
-        Ok(Io { within: Some(Within { folder: folder.to_owned(), dir }), ..self })
-    }
-
-    /// The folder that a change is confined to, and the path in it.
-    fn place<'a>(&'a self, path: &'a Path) -> Option<(&'a Dir, &'a Path)> {
-        let within = self.within.as_ref()?;
-        path.strip_prefix(&within.folder).ok().map(|path| (&*within.dir, path))
-    }
-
-    /// Opens a file to change it, without asking whether it may fail: for what nobody counts on.
-    ///
-    /// # Errors
-    /// What the disk says.
-    pub(crate) fn open_to_change(&self, path: &Path, (create, truncate): (bool, bool)) -> std::io::Result<File> {
-        match self.place(path) {
-            Some((dir, path)) => {
-                let mut how = cap_std::fs::OpenOptions::new();
-                how.read(true).write(true).create(create).truncate(truncate);
-                dir.open_with(path, &how).map(cap_std::fs::File::into_std)
-            }
-            None => OpenOptions::new().read(true).write(true).create(create).truncate(truncate).open(path),
-        }
-    }
-
-    /// Opens a file whose attributes are changed; none when there is no such file, or what is there is none.
-    ///
-    /// # Errors
-    /// What the disk says.
-    pub(crate) fn open_to_mark(&self, path: &Path) -> std::io::Result<Option<File>> {
-        let opened = match self.place(path) {
-            Some((dir, path)) => {
-                let mut how = cap_std::fs::OpenOptions::new();
-                how.read(true).custom_flags(at_once());
-                dir.open_with(path, &how).map(cap_std::fs::File::into_std)
-            }
-            None => open_at_once(path),
-        };
-        match opened {
-            Ok(file) => Ok(file.metadata()?.is_file().then_some(file)),
-            Err(error) if error.kind() == ErrorKind::NotFound || no_file(&error).is_some() => Ok(None),
-            Err(error) => Err(error),
-        }
     }
 
     /// Refuses when a sync has failed since the store was opened.
@@ -257,22 +200,15 @@ impl Io {
     }
 
     pub(crate) fn rename(&self, from: &Path, to: &Path) -> Result<()> {
-        self.change("rename", Op::Rename(from, to), from, || match (self.place(from), self.place(to)) {
-            (Some((dir, from)), Some((_, to))) => dir.rename(from, dir, to),
-            (Some(_) | None, Some(_) | None) => std::fs::rename(from, to),
-        })
+        self.change("rename", Op::Rename(from, to), from, || self.move_to(from, to))
     }
 
-    /// Deletes a file; one that is gone is as good.
+    /// Deletes a file; one that is gone is as good. A folder that somebody put in its place is set aside.
     pub(crate) fn remove_file(&self, path: &Path) -> Result<()> {
-        self.change("delete", Op::Remove(path), path, || gone(self.delete(path)))
-    }
-
-    fn delete(&self, path: &Path) -> std::io::Result<()> {
-        match self.place(path) {
-            Some((dir, path)) => dir.remove_file(path),
-            None => std::fs::remove_file(path),
-        }
+        self.change("delete", Op::Remove(path), path, || match self.delete(path) {
+            Err(error) if error.kind() == ErrorKind::IsADirectory => self.set_aside(path),
+            other => gone(other),
+        })
     }
 
     /// Deletes a file that nobody counts on: one that stays takes space and nothing else.
@@ -307,11 +243,12 @@ impl Io {
         let folder = path.parent().expect("every file of a store lies in a folder");
         let name = path.file_name().expect("every file of a store has a name").to_string_lossy();
         let temporary = folder.join(format!(".{name}.new"));
+        self.clear(&temporary)?;
         let written = self.make_file(&temporary).and_then(|file| {
             self.write_at(&file, &temporary, bytes, 0)?;
             self.sync(&file, &temporary)
         });
-        if let Err(error) = written.and_then(|()| self.rename(&temporary, path)) {
+        if let Err(error) = written.and_then(|()| self.clear(path)).and_then(|()| self.rename(&temporary, path)) {
             self.discard(&temporary);
             return Err(error);
         }

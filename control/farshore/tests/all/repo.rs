@@ -133,6 +133,8 @@ fn a_wrong_passphrase_opens_nothing_and_is_never_an_argument() {
     }
     place.with(Some(""), &["points"], &[]).refused(1, &["FS-REPO-PASSPHRASE"]);
     let file = place.path("passphrase");
+    fs::write(&file, "right\nwrong\n").unwrap();
+    place.with(None, &["points"], &["--passphrase-file", text(&file)]).refused(1, &["FS-REPO-PASSPHRASE", "one line"]);
     fs::write(&file, "right\n").unwrap();
     place.with(Some("wrong"), &["points"], &["--passphrase-file", text(&file)]).good();
     place.with(None, &["points"], &["--passphrase", "right"]).refused(2, &["--passphrase"]);

@@ -280,8 +280,8 @@ fn a_disk_is_restored_to_a_block_device_and_read_from_one() {
     OpenOptions::new().write(true).open(&under).unwrap().set_len(SIZE - 512).unwrap();
     let device = Loop::over(&under);
     let small = place.repo("restore", &["one", "--disk", "disk.raw", "--to-device", &device.0]);
-    small.refused(1, &["FS-REPO-SMALL-DEVICE", &(SIZE - 512).to_string()]);
+    small.refused(22, &["FS-REPO-SMALL-DEVICE", &(SIZE - 512).to_string()]);
     let file = place.repo("restore", &["one", "--disk", "disk.raw", "--to-device", text(&place.path("disk.raw"))]);
-    file.refused(1, &["FS-REPO-NOT-A-DEVICE"]);
+    file.refused(22, &["FS-REPO-NOT-A-DEVICE"]);
     place.is_disk(&place.path("disk.raw"));
 }

@@ -96,6 +96,10 @@ fn a_mount_that_is_taken_away_ends_and_shows_only_what_was_asked_for() {
     let nowhere = place.repo("mount", &[text(&place.path("nowhere"))]);
     nowhere.refused(1, &["FS-REPO-MOUNT", "nowhere"]);
     place.repo("mount", &[text(&place.path("mnt")), "--point", "none"]).refused(10, &["FS-REPO-NO-POINT"]);
+    let mut killed = Mounted::new(&place, &[]);
+    killed.child.kill().unwrap();
+    killed.child.wait().unwrap();
+    place.repo("mount", &[text(&killed.on)]).refused(1, &["FS-REPO-MOUNT", "fusermount3 -u"]);
 }
 
 #[test]

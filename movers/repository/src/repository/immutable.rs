@@ -98,13 +98,19 @@ impl Repository {
         Ok(())
     }
 
-    /// What is wrong with the lists of what must stay. A copy alone is what a crash leaves of the first list of all.
+    /// What is wrong with the lists of what must stay. A copy alone is what a crash leaves of the first list of all, when none of
+    /// its points is there yet.
     pub(super) fn verify_immutable(&self) -> Result<Vec<(PathBuf, String)>> {
         let (path, copy_path) = (self.immutable_path(), self.immutable_copy_path());
         let (list, copy) = (self.list_in(&path), self.list_in(&copy_path));
         let mut found = Vec::new();
-        if let (Ok(Some(_)), Ok(None)) = (&list, &copy) {
-            found.push((copy_path.clone(), "it is missing".to_owned()));
+        let there = self.point_names()?;
+        match (&list, &copy) {
+            (Ok(Some(_)), Ok(None)) => found.push((copy_path.clone(), "it is missing".to_owned())),
+            (Ok(None), Ok(Some(copy))) if copy.points.iter().any(|one| there.contains(&one.point)) => {
+                found.push((path.clone(), "it is missing".to_owned()));
+            }
+            _ => {}
         }
         for (read, path) in [(list, path), (copy, copy_path)] {
             if let Err(error) = read {

@@ -176,9 +176,21 @@ impl Repository {
             Err(error) => return Err(error),
         }
         let path = self.point_path(&manifest.point);
-        if let Some(bytes) = self.io.read(&path)? {
-            self.unmark(&path)?;
-            self.io.place_durable(&trash.of(self)?.join("points").join(manifest.point.0.as_str()), &bytes)?;
+        let in_trash = |trash: &mut Trash| -> Result<PathBuf> {
+            Ok(trash.of(self)?.join("points").join(manifest.point.0.as_str()))
+        };
+        match self.io.read(&path) {
+            Ok(None) => {}
+            Ok(Some(bytes)) => {
+                self.unmark(&path)?;
+                self.io.place_durable(&in_trash(trash)?, &bytes)?;
+            }
+            // Too long, or no file: whatever it is, it is no point.
+            Err(error) if damage_of(&error).is_some() => {
+                self.unmark(&path)?;
+                self.io.rename(&path, &in_trash(trash)?)?;
+            }
+            Err(error) => return Err(error),
         }
         // How long it must stay is written elsewhere, and is not changed.
         self.place_point(manifest, None)?;

@@ -31,6 +31,9 @@ impl Unlock {
                 bytes.pop();
             }
         }
+        if bytes.contains(&b'\n') {
+            return Err(wrong("it holds more than one line".to_owned()));
+        }
         if bytes.is_empty() || bytes.len() as u64 > LONGEST {
             return Err(wrong(format!("it holds no passphrase of 1 to {LONGEST} bytes")));
         }

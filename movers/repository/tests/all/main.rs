@@ -18,6 +18,7 @@ mod repository_damage;
 mod repository_faults;
 #[cfg(test)]
 mod repository_immutable;
+#[cfg(test)]
 mod repository_immutable_harm;
 #[cfg(test)]
 mod repository_log;
@@ -25,6 +26,8 @@ mod repository_log;
 mod repository_log_gaps;
 #[cfg(test)]
 mod repository_mend;
+#[cfg(test)]
+mod repository_no_files;
 #[cfg(test)]
 mod repository_prune;
 #[cfg(test)]

@@ -2,6 +2,8 @@
 
 use crate::repository::{restore, threads};
 use crate::repository_immutable::{BEGIN, PERIOD, Place, Set, bears, commit, files, flag, fresh, only, refused};
+use crate::repository_no_files::WAYS;
+use farshore_repository::Spares;
 use farshore_schemas::units::ByteCount;
 
 #[test]
@@ -71,4 +73,24 @@ fn one_damaged_point_does_not_keep_the_attribute_from_the_others() {
     repository.keep_immutable().unwrap_err();
     let packs = files(&place.repository().join("packs"));
     assert!(packs.iter().filter(|pack| !first.contains(pack)).any(|pack| bears(pack)), "{packs:?}");
+}
+
+#[test]
+fn either_list_is_missed_and_made_anew_from_the_other() {
+    let (place, clock) = (Place::new(), Set::new(BEGIN));
+    let repository = fresh(&place, &clock);
+    commit(&repository, &place, "one", (&[(0, 30, 1)], Some(PERIOD)));
+    for name in ["immutable", "immutable.copy"] {
+        let path = place.repository().join(name);
+        let ways = WAYS.iter().map(|(way, put)| (*way, Some(*put))).chain([("gone", None)]);
+        for (way, put) in ways {
+            std::fs::remove_file(&path).unwrap();
+            put.into_iter().for_each(|put| put(&path));
+            let found = repository.verify(threads()).unwrap();
+            assert!(found.damage.len() == 1 && found.hurt.is_empty(), "{name} {way}: {found:?}");
+            refused(repository.prune(&only("one"), 1), "one");
+            let repaired = repository.repair(Spares::default(), threads()).unwrap();
+            assert!(repaired.after.sound(), "{name} {way}: {repaired:?}");
+        }
+    }
 }

@@ -6,7 +6,6 @@ use crate::failure::Failure;
 use crate::output::{hint, say, structured};
 use farshore_repository::{Repository, Unlock};
 use std::ffi::OsString;
-use std::io::Read;
 use std::os::unix::ffi::OsStringExt;
 use std::path::Path;
 
@@ -28,19 +27,9 @@ fn passphrase(file: Option<&Path>, variable: &str) -> Result<Option<Vec<u8>>, Fa
     }
 }
 
-/// The passphrase in a file, without the line end that editors put there.
+/// The passphrase in a file of one line.
 pub(super) fn from_file(path: &Path) -> Result<Vec<u8>, Failure> {
-    let mut bytes = Vec::new();
-    std::fs::File::open(path)
-        .and_then(|file| file.take(LONGEST + 2).read_to_end(&mut bytes))
-        .map_err(|error| Failure::io("read", path, &error))?;
-    if bytes.ends_with(b"\n") {
-        bytes.pop();
-        if bytes.ends_with(b"\r") {
-            bytes.pop();
-        }
-    }
-    checked(bytes, &path.display().to_string())
+    Ok(Unlock::from_file(path).map_err(failed)?.passphrase.unwrap_or_default())
 }
 
 /// An empty one is a mistake, and would make a repository that is not what was meant.

@@ -73,6 +73,15 @@ fn empty(args: &RepoMountArgs) -> Result<(), Failure> {
     match holds {
         Ok(true) => Err(unmountable(args, &std::io::Error::other("it holds something, which a mount would hide"))),
         Ok(false) => Ok(()),
+        Err(error) if error.kind() == std::io::ErrorKind::NotConnected => {
+            let text =
+                format!("could not mount on {}: a mount whose program is gone is still there", args.on.display());
+            Err(Failure::new(
+                "FS-REPO-MOUNT",
+                text,
+                "take it away with fusermount3 -u (or umount -l), then mount again",
+            ))
+        }
         Err(error) => Err(unmountable(args, &error)),
     }
 }

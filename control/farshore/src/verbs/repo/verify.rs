@@ -4,7 +4,7 @@
 use super::{bytes, failed, keys, open, open_to_read, settle_owner, spinner, threads};
 use crate::cli::{Output, RepoAt, RepoVerifyArgs};
 use crate::failure::{Exit, Failure};
-use crate::output::{count, hint, say, structured};
+use crate::output::{count, hint, one_line, say, structured};
 use farshore_repository::{HurtPoint, RawSource, Repaired, Repository, Sample, Spares, Unlock, Verified};
 use farshore_schemas::ids::PointId;
 use farshore_schemas::units::ByteCount;
@@ -85,12 +85,15 @@ fn tell(verified: &Verified) {
         let packs = count(verified.unindexed, "pack");
         say(&format!("  {packs} not in the index yet: a writer is at work or was interrupted; the next one adds them"));
     }
-    verified.unknown.iter().for_each(|path| say(&format!("  not ours: {}: it is left alone", path.display())));
-    verified.damage.iter().for_each(|one| say(&format!("  damaged: {}: {}", one.what, one.why)));
+    verified
+        .unknown
+        .iter()
+        .for_each(|path| say(&one_line(&format!("  not ours: {}: it is left alone", path.display()))));
+    verified.damage.iter().for_each(|one| say(&one_line(&format!("  damaged: {}: {}", one.what, one.why))));
     for (point, hurt) in &verified.hurt {
         let disks: Vec<String> = hurt.disks.iter().map(ToString::to_string).collect();
         let which = if disks.is_empty() { String::new() } else { format!(", disk {}", disks.join(", ")) };
-        say(&format!("  hurt: point {point}{which}: {}", hurt.why));
+        say(&one_line(&format!("  hurt: point {point}{which}: {}", hurt.why)));
     }
 }
 
