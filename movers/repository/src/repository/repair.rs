@@ -12,7 +12,7 @@ use super::verify::Verified;
 use super::{RawSource, Repository};
 use crate::{Error, Result};
 use farshore_format::repository::{ChunkId, FileId, PACK_HEADER_LEN, Place, PointManifest};
-use farshore_schemas::ids::PointId;
+use farshore_schemas::ids::{Digest, PointId};
 use farshore_schemas::units::Millis;
 use std::collections::{BTreeSet, HashSet};
 use std::num::NonZeroUsize;
@@ -68,9 +68,10 @@ impl Repository {
             let after = before.clone();
             return Ok(Repaired { before, after, stored: 0, nowhere: 0, aside: 0, brought_back: Vec::new() });
         }
+        // While the roster still tells which points were coming.
+        let back = self.points_to_bring(spares.repositories)?;
         self.settle()?;
         self.mend_position()?;
-        let back = self.points_to_bring(spares.repositories)?;
         let (stored, wanted) = self.mend(&back, spares)?;
         let mut trash = Trash::default();
         let mut brought_back = Vec::new();
@@ -152,13 +153,14 @@ impl Repository {
                 Err(error) if damage_of(&error).is_some() => false,
                 Err(error) => return Err(error),
             };
-            let named = named.get(&point).copied();
-            if readable && (named.is_none() || self.hash_of(&self.point_path(&point))? == named) {
+            let named = named.get(&point);
+            let is_named = |hash: Option<Digest>| hash.zip(named).is_some_and(|(hash, named)| named.contains(&hash));
+            if readable && (named.is_none() || is_named(self.hash_of(&self.point_path(&point))?)) {
                 continue;
             }
             for other in others {
                 let Ok(Some(manifest)) = other.point(&point) else { continue };
-                if named.is_some() && other.hash_of(&other.point_path(&point))? == named {
+                if is_named(other.hash_of(&other.point_path(&point))?) {
                     back.push(manifest);
                     break;
                 }

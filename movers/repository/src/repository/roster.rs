@@ -192,11 +192,14 @@ impl Repository {
         Ok(lost.into_iter().cloned().collect())
     }
 
-    /// The hashes of the points' files, as the roster names them.
-    pub(super) fn named_files(&self) -> Result<BTreeMap<PointId, Digest>> {
+    /// The hashes of the points' files, as the roster names them: that of one that stands, and that of one that was coming.
+    pub(super) fn named_files(&self) -> Result<BTreeMap<PointId, Vec<Digest>>> {
         let both = self.rosters()?;
-        let points = both.newest().map_or(&[][..], |roster| &roster.points);
-        Ok(points.iter().map(|entry| (entry.point.clone(), entry.file)).collect())
+        let mut named: BTreeMap<PointId, Vec<Digest>> = BTreeMap::new();
+        for entry in both.newest().into_iter().flat_map(|roster| roster.points.iter().chain(&roster.coming)) {
+            named.entry(entry.point.clone()).or_default().push(entry.file);
+        }
+        Ok(named)
     }
 
     /// Compares the points in the folder with the roster and its copy; answers their names.

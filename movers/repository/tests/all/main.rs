@@ -41,6 +41,8 @@ mod repository_remote;
 #[cfg(test)]
 mod repository_repair;
 #[cfg(test)]
+mod repository_repair_killed;
+#[cfg(test)]
 mod repository_roster;
 #[cfg(test)]
 mod repository_sample;

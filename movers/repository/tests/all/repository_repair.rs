@@ -1,7 +1,6 @@
 //! Repair from a copy or from the disk: whatever was damaged, what comes back is what was stored, or nothing does.
 
-use crate::common::StopAfter;
-use crate::repository::{back_up, content, create, name, point_id, restore, threads, try_back_up, unlock};
+use crate::repository::{back_up, content, create, name, point_id, restore, threads, unlock};
 use crate::repository_mend::flip;
 use farshore_repository::{Create, Faults, Op, RawSource, Repaired, Repository, Spares};
 use std::fs::{self, File};
@@ -11,14 +10,14 @@ use std::sync::Arc;
 
 const REGION: u64 = 4 << 20;
 
-struct World {
+pub(crate) struct World {
     folder: tempfile::TempDir,
     passphrase: Option<&'static str>,
 }
 
 impl World {
     /// Two points of a disk of three regions, in `r`, and a copy of the folder.
-    fn new(passphrase: Option<&'static str>) -> World {
+    pub(crate) fn new(passphrase: Option<&'static str>) -> World {
         let shared = Path::new("/dev/shm");
         let folder = if shared.is_dir() { tempfile::tempdir_in(shared) } else { tempfile::tempdir() }.unwrap();
         let world = World { folder, passphrase };
@@ -32,7 +31,7 @@ impl World {
         world
     }
 
-    fn image(&self, name: &str, seed: u64) {
+    pub(crate) fn image(&self, name: &str, seed: u64) {
         let file = File::create(self.at(name)).unwrap();
         file.set_len(2 * REGION + 5000).unwrap();
         file.write_all_at(&content(1, 300_000), 0).unwrap();
@@ -40,20 +39,20 @@ impl World {
         file.write_all_at(&content(seed + 2, 5000), 2 * REGION).unwrap();
     }
 
-    fn at(&self, name: &str) -> PathBuf {
+    pub(crate) fn at(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
     }
 
-    fn open(&self) -> Arc<Repository> {
+    pub(crate) fn open(&self) -> Arc<Repository> {
         Arc::new(Repository::open(&self.at("r"), &unlock(self.passphrase)).unwrap())
     }
 
-    fn copy(&self, from: &str, to: &str) {
+    pub(crate) fn copy(&self, from: &str, to: &str) {
         let _old = fs::remove_dir_all(self.at(to));
         copy_folder(&self.at(from), &self.at(to));
     }
 
-    fn repair_as(
+    pub(crate) fn repair_as(
         &self,
         repository: &Repository,
         from: &[&str],
@@ -66,12 +65,12 @@ impl World {
         repository.repair(Spares { repositories: &others, images: &images }, threads())
     }
 
-    fn repair(&self, from: &[&str], images: &[&str]) -> Repaired {
+    pub(crate) fn repair(&self, from: &[&str], images: &[&str]) -> Repaired {
         self.repair_as(&self.open(), from, images).unwrap()
     }
 
     #[track_caller]
-    fn is_whole(&self, why: &str) {
+    pub(crate) fn is_whole(&self, why: &str) {
         let opened = self.open();
         for (point, image) in [("one", "one.raw"), ("two", "two.raw")] {
             let out = self.at("out");
@@ -95,7 +94,7 @@ impl World {
         files
     }
 
-    fn packs(&self) -> Vec<PathBuf> {
+    pub(crate) fn packs(&self) -> Vec<PathBuf> {
         self.files(&["packs"])
     }
 }
@@ -270,70 +269,6 @@ fn a_copy_that_is_damaged_too_gives_what_is_sound_in_it() {
     let repaired = world.repair(&["copy"], &[]);
     assert!(repaired.after.sound(), "other places were damaged there: {repaired:?}");
     world.is_whole("from a damaged copy");
-}
-
-#[test]
-fn a_repair_that_ends_at_any_change_goes_on_from_there() {
-    let world = World::new(None);
-    let largest = world.packs().into_iter().max_by_key(|pack| pack.metadata().unwrap().len()).unwrap();
-    let mut bytes = fs::read(&largest).unwrap();
-    bytes[2000] ^= 1;
-    fs::write(&largest, bytes).unwrap();
-    fs::write(world.at("r/points/two"), b"no point").unwrap();
-    fs::remove_file(world.at("r/points/one")).unwrap();
-    fs::remove_file(world.at("r/roster")).unwrap();
-    world.copy("r", "damaged");
-    for changes in 0.. {
-        world.copy("damaged", "r");
-        let faults = Arc::new(StopAfter::crash(changes));
-        let outcome = Repository::open_with_faults(&world.at("r"), &unlock(None), faults.clone())
-            .and_then(|repository| world.repair_as(&repository, &["copy"], &[]));
-        if !faults.reached() {
-            assert!(outcome.unwrap().after.sound());
-            assert!(changes > 20, "the test has met only {changes} changes");
-            break;
-        }
-        let repaired = world.repair(&["copy"], &[]);
-        assert!(repaired.after.sound(), "after {changes} changes: {repaired:?}");
-        world.is_whole(&format!("after {changes} changes"));
-    }
-}
-
-#[test]
-fn a_point_that_a_killed_backup_has_left_is_mended_like_any_other() {
-    let world = World::new(None);
-    world.image("three.raw", 17);
-    world.copy("r", "two");
-    let mut met = 0;
-    for changes in 0.. {
-        world.copy("two", "r");
-        let faults = Arc::new(StopAfter::crash(changes));
-        let repository = Repository::open_with_faults(&world.at("r"), &unlock(None), faults.clone());
-        let killed =
-            repository.and_then(|repository| try_back_up(&Arc::new(repository), "three", &world.at("three.raw")));
-        world.copy("r", "copy");
-        let came = world.at("r/points/three").exists();
-        met += u64::from(came && faults.reached());
-        for damaged in ["points/three", "roster", "roster.copy", "points/one"] {
-            world.copy("copy", "r");
-            let Ok(mut bytes) = fs::read(world.at("r").join(damaged)) else { continue };
-            bytes[20] ^= 1;
-            fs::write(world.at("r").join(damaged), bytes).unwrap();
-            let why = format!("{damaged} after {changes} changes");
-            let repaired = world.repair(&["copy"], &[]);
-            assert!(repaired.after.sound(), "{why}: {repaired:?}");
-            world.is_whole(&why);
-            if came {
-                restore(&world.open(), "three", &world.at("out")).unwrap_or_else(|error| panic!("{why}: {error}"));
-                assert!(fs::read(world.at("out")).unwrap() == fs::read(world.at("three.raw")).unwrap(), "{why}");
-            }
-        }
-        if !faults.reached() {
-            killed.unwrap();
-            break;
-        }
-    }
-    assert!(met > 1, "a point that nobody announced was met {met} times");
 }
 
 #[test]
