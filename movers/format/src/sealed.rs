@@ -5,7 +5,6 @@
 use farshore_schemas::codec;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use std::io::Read;
 
 const HEAD: usize = 18;
 const TRAILER: usize = 32;
@@ -103,11 +102,9 @@ pub(crate) fn open<T: DeserializeOwned>(kind: &Kind, bytes: &[u8], max: u64) -> 
     codec::decode_limited(&body, body.len()).map_err(|error| kind.body(error.to_string()))
 }
 
-/// Decompresses to exactly `length` bytes, or not at all.
+/// Decompresses to exactly `length` bytes, or not at all. Takes memory for these and no more, whatever window the content asks for.
 pub(crate) fn unpack(packed: &[u8], length: usize) -> Option<Vec<u8>> {
-    let reader = zstd::stream::read::Decoder::with_buffer(packed).ok()?;
-    let mut content = Vec::with_capacity(length.min(256 << 10));
-    // One byte more than claimed is asked for, so that a longer content is noticed and never produced in full.
-    reader.take(length as u64 + 1).read_to_end(&mut content).ok()?;
+    let mut content = Vec::with_capacity(length);
+    zstd::bulk::Decompressor::new().ok()?.decompress_to_buffer(packed, &mut content).ok()?;
     (content.len() == length).then_some(content)
 }

@@ -4,6 +4,7 @@
 use super::sealed::{SealedError, SealedKind, open_file, seal_file};
 use super::{FileId, RepositoryKey, Suite};
 use farshore_schemas::ids::Digest;
+use serde::de::{Deserializer, SeqAccess, Visitor};
 use serde::{Deserialize, Serialize};
 
 const MAX_DAMAGED: usize = 64 * 1024 * 1024;
@@ -15,7 +16,37 @@ pub struct DamagedPack {
     /// Its id.
     pub pack: Digest,
     /// Numbers of its damaged records, in order; none when nothing in it counts.
+    #[serde(deserialize_with = "numbers")]
     pub records: Option<Vec<u32>>,
+}
+
+/// A list of numbers that takes no more memory than it needs, not while it grows either.
+#[derive(Deserialize)]
+struct Numbers(#[serde(deserialize_with = "all_numbers")] Vec<u32>);
+
+fn numbers<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Vec<u32>>, D::Error> {
+    Ok(Option::<Numbers>::deserialize(from)?.map(|numbers| numbers.0))
+}
+
+fn all_numbers<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<u32>, D::Error> {
+    struct All;
+    impl<'de> Visitor<'de> for All {
+        type Value = Vec<u32>;
+
+        fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+            f.write_str("numbers of records")
+        }
+
+        fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Vec<u32>, A::Error> {
+            // The codec has seen that so many follow.
+            let mut numbers = Vec::with_capacity(seq.size_hint().unwrap_or(0));
+            while let Some(number) = seq.next_element()? {
+                numbers.push(number);
+            }
+            Ok(numbers)
+        }
+    }
+    from.deserialize_seq(All)
 }
 
 /// All that is known to be damaged in a repository.

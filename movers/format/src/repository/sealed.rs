@@ -11,6 +11,8 @@ use serde::de::DeserializeOwned;
 const HEAD: usize = 48;
 const TRAILER: usize = 32;
 const MAGIC: &[u8; 8] = b"FSREPO01";
+/// Begins a frame that readers of zstd skip (RFC 8878, 3.1.2); its length (u32) follows.
+const SKIPPED: [u8; 4] = 0x184d_2a50_u32.to_le_bytes();
 
 /// What a sealed file is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,6 +32,41 @@ pub enum SealedKind {
     Reliance = 135,
     /// What must stay until a date.
     Immutable = 136,
+}
+
+impl SealedKind {
+    /// Bytes that a body may have whose packed form has so many: a few bytes may not ask their reader for much memory. With what
+    /// is made of it a body takes up to eight times its length, a piece of a log twice. A digest map has a length that its disk gives it.
+    fn longest(self, packed: usize) -> usize {
+        match self {
+            SealedKind::Log => packed.saturating_mul(4).saturating_add(448 << 10),
+            SealedKind::Digests => usize::MAX,
+            SealedKind::Point
+            | SealedKind::Roster
+            | SealedKind::Damaged
+            | SealedKind::Reliance
+            | SealedKind::Immutable => packed.saturating_add(128 << 10),
+        }
+    }
+
+    /// Makes the packed form of a body as long as it has to be.
+    fn pad(self, body: usize, packed: &mut Vec<u8>) {
+        let least = match self {
+            SealedKind::Log => body.saturating_sub(448 << 10).div_ceil(4),
+            SealedKind::Digests => 0,
+            SealedKind::Point
+            | SealedKind::Roster
+            | SealedKind::Damaged
+            | SealedKind::Reliance
+            | SealedKind::Immutable => body.saturating_sub(128 << 10),
+        };
+        if packed.len() < least {
+            let zeros = (least - packed.len()).saturating_sub(2 * SKIPPED.len());
+            packed.extend_from_slice(&SKIPPED);
+            packed.extend_from_slice(&(zeros as u32).to_le_bytes());
+            packed.resize(packed.len() + zeros, 0);
+        }
+    }
 }
 
 impl std::fmt::Display for SealedKind {
@@ -80,7 +117,8 @@ pub fn seal_file<T: Serialize>(
 ) -> Option<Vec<u8>> {
     let seal = SealKey::new(suite, key, &id)?;
     let body = codec::encode(value);
-    let packed = zstd::bulk::compress(&body, 3).expect("compressing memory into memory has nothing that can fail");
+    let mut packed = zstd::bulk::compress(&body, 3).expect("compressing memory into memory has nothing that can fail");
+    kind.pad(body.len(), &mut packed);
     let mut bytes = Vec::with_capacity(HEAD + 4 + packed.len() + 16 + TRAILER);
     bytes.extend_from_slice(MAGIC);
     bytes.extend_from_slice(&VERSION.to_le_bytes());
@@ -127,6 +165,7 @@ pub fn open_file<T: DeserializeOwned>(
     let plain = seal.open((kind as u8, 0), &mut record).ok_or(SealedError::Key)?;
     let (length, packed) = plain.split_first_chunk::<4>().ok_or_else(|| SealedError::Body("it is empty".into()))?;
     let length = u32::from_le_bytes(*length) as usize;
+    let max = max.min(kind.longest(packed.len()));
     if length > max {
         return Err(SealedError::Body(format!("it has {length} bytes, at most {max} are allowed")));
     }

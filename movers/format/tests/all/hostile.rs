@@ -1,11 +1,15 @@
 //! Any bytes give a value or an error, never a panic and never more output than allowed.
 
 use crate::samples;
-use farshore_format::repository::{Damaged, KeySlot, PackHeader, PointManifest, Reliance, Roster, SealedError};
+use farshore_format::repository::{
+    Damaged, DamagedPack, FileId, KeySlot, PackHeader, PointManifest, Reliance, Roster, RosterPoint, SealKey,
+    SealedError, SealedKind, Suite,
+};
 use farshore_format::{
     Allocation, DeltaError, DeltaHeader, DeltaTotals, DigestMap, FormatError, ReplicaPoint, check_trailer,
     decode_header, decode_record,
 };
+use farshore_schemas::ids::{Digest, PointId};
 use farshore_schemas::units::ByteCount;
 use proptest::prelude::*;
 
@@ -64,6 +68,34 @@ fn a_newer_format_says_so() {
     assert_eq!(DigestMap::decode(&bytes, MAX), Err(FormatError::Newer { what: "digest map", found: 9 }));
     let bytes = resealed(samples::point_manifest(), |bytes| bytes[8] = 9);
     assert_eq!(PointManifest::decode(&bytes, None), Err(SealedError::Newer { found: 9 }));
+}
+
+#[test]
+fn a_small_file_asks_for_little_memory_and_what_packs_well_is_read_all_the_same() {
+    let sealing = (Suite::None, None, FileId([3; 32]));
+    let entry = |number: u32| RosterPoint {
+        point: PointId(format!("web-{number:05}").parse().unwrap()),
+        file: Digest([7; 32]),
+    };
+    let roster =
+        Roster { generation: 1, points: (0..20_000).map(entry).collect(), coming: Vec::new(), going: Vec::new() };
+    let bytes = roster.encode(sealing).unwrap();
+    assert_eq!(Roster::decode(&bytes, None), Ok(roster.clone()));
+    let body = farshore_schemas::codec::encode(&roster);
+    assert!(bytes.len() + (128 << 10) >= body.len(), "{} bytes for {}", bytes.len(), body.len());
+    // The same without what makes it long enough.
+    let packed = zstd::bulk::compress(&body, 3).unwrap();
+    assert!(packed.len() < bytes.len() / 3);
+    let key = SealKey::new(Suite::None, None, &FileId([3; 32])).unwrap();
+    let short = resealed(bytes, |bytes| {
+        bytes.truncate(52);
+        bytes.extend_from_slice(&packed);
+        key.seal((SealedKind::Roster as u8, 0), bytes, 48);
+    });
+    assert!(matches!(Roster::decode(&short, None), Err(SealedError::Body(why)) if why.contains("are allowed")));
+    let records = Some((0..300_000).collect());
+    let damaged = Damaged { packs: vec![DamagedPack { pack: Digest([1; 32]), records }] };
+    assert_eq!(Damaged::decode(&damaged.encode(sealing).unwrap(), None), Ok(damaged));
 }
 
 #[test]
