@@ -3,6 +3,7 @@
 
 use super::tools::{Step, Tool};
 use super::{BenchError, Figure};
+use farshore_repository::{RawSource, Source};
 use std::fs::{self, File};
 use std::io::{BufReader, Read};
 use std::os::unix::fs::MetadataExt;
@@ -59,6 +60,9 @@ impl Scratch {
             fs::hard_link(self.at("images").join(step.image()), &disk)?;
             // Or a tool that goes by names and times would not look at it.
             File::options().write(true).open(&disk)?.set_modified(std::time::SystemTime::now())?;
+            if step.reads_the_disk() {
+                warm(&disk)?;
+            }
             let mut figure = self.time(command)?;
             figure.stored_bytes = stored(&self.at("repo"))?;
             if step == Step::Restore {
@@ -105,6 +109,27 @@ impl Scratch {
         command.env("RESTIC_PROGRESS_FPS", "0").env("RUSTIC_NO_PROGRESS", "true");
         command.env("BORG_PASSPHRASE", "bench").env("BORG_REPO", &repo).env("BORG_BASE_DIR", &home);
     }
+}
+
+/// Reads all that holds data and gives it to `each`.
+pub(crate) fn read_all(path: &Path, each: &mut dyn FnMut(&[u8])) -> Result<(), BenchError> {
+    let source = RawSource::open(path).map_err(|error| BenchError::Differs(error.to_string()))?;
+    let mut buffer = vec![0; 1 << 20];
+    for extent in source.extents() {
+        let mut at = extent.start;
+        while at < extent.end {
+            let length = (extent.end - at).min(buffer.len() as u64);
+            source.read_at(at, &mut buffer[..length as usize])?;
+            each(&buffer[..length as usize]);
+            at += length;
+        }
+    }
+    Ok(())
+}
+
+/// Brings a disk into the page cache. It may have been there: systems that reclaim early drop what was not read for a minute.
+pub(crate) fn warm(path: &Path) -> Result<(), BenchError> {
+    read_all(path, &mut |_| ())
 }
 
 /// Bytes that a folder takes on its disk.

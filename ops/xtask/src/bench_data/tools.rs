@@ -43,6 +43,11 @@ impl Step {
             Step::Full | Step::Restore | Step::Verify => "vm1-day1.raw",
         }
     }
+
+    /// Whether it is a backup.
+    pub(crate) fn reads_the_disk(self) -> bool {
+        matches!(self, Step::Full | Step::SecondDay | Step::SecondVm)
+    }
 }
 
 /// A tool and how it is told to do each step.

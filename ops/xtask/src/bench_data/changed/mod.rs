@@ -4,10 +4,9 @@
 mod disk;
 
 use super::report::{Aim, most};
-use super::scratch::Scratch;
+use super::scratch::{Scratch, read_all, warm};
 use super::{BenchError, Figure};
 use disk::Disk;
-use farshore_repository::{RawSource, Source};
 use serde::Serialize;
 use serde_json::Value;
 use std::fmt::Write as _;
@@ -100,6 +99,7 @@ fn measure(plan: &Plan, scratch: &Scratch, (path, disk): (&Path, &mut Disk)) -> 
         std::fs::write(scratch.at("changed"), list(&runs))?;
         let point = format!("runs-{run_kib}");
         say(&point)?;
+        warm(path)?;
         let (figure, told) = backup(scratch, &point, &format!("--changed changed --base {base}"))?;
         let changed_bytes: u64 = runs.iter().map(|run| run.end - run.start).sum();
         let read_bytes = number(&told, "read")?;
@@ -167,27 +167,6 @@ fn list(runs: &[Range<u64>]) -> String {
         let _ = writeln!(text, "{} {}", run.start, run.end - run.start);
     }
     text
-}
-
-/// Reads all that holds data and gives it to `each`.
-fn read_all(path: &Path, each: &mut dyn FnMut(&[u8])) -> Result<(), BenchError> {
-    let source = RawSource::open(path).map_err(|error| BenchError::Differs(error.to_string()))?;
-    let mut buffer = vec![0; MIB as usize];
-    for extent in source.extents() {
-        let mut at = extent.start;
-        while at < extent.end {
-            let length = (extent.end - at).min(MIB);
-            source.read_at(at, &mut buffer[..length as usize])?;
-            each(&buffer[..length as usize]);
-            at += length;
-        }
-    }
-    Ok(())
-}
-
-/// Brings the disk into the page cache.
-fn warm(path: &Path) -> Result<(), BenchError> {
-    read_all(path, &mut |_| ())
 }
 
 /// The limit: one thread that reads and hashes. Answers its seconds.
