@@ -1,7 +1,7 @@
 //! What a qcow2 image says of itself, before anything goes by it (docs/interop/qcow2.rst of QEMU has the fields). Imago reads
 //! as zeros what lies behind the end of a file, and takes encrypted clusters for what is on the disk: neither is a backup.
 
-use crate::{ImageError, QCOW2};
+use crate::{ImageError, QCOW2, compressed};
 use farshore_repository::{RawSource, Source};
 use std::path::Path;
 
@@ -78,8 +78,11 @@ pub(crate) fn check(path: &Path, file: &RawSource) -> Result<(), ImageError> {
         return unsound(cut_short(last + (1 << cluster_bits)));
     }
     // No writer does that, and a small file would make a disk without end.
-    match tables.array_windows().find(|[one, next]| one == next) {
-        Some([twice, _]) => unsound(format!("it names its table at byte {twice} more than once")),
+    if let Some([twice, _]) = tables.array_windows().find(|[one, next]| one == next) {
+        return unsound(format!("it names its table at byte {twice} more than once"));
+    }
+    match compressed::cut_off(file, cluster_bits, &tables).map_err(|source| ImageError::disk(path, source))? {
+        Some(needed) => unsound(cut_short(needed)),
         None => Ok(()),
     }
 }

@@ -4,6 +4,7 @@
 //! Which format a file has is never guessed from its content alone: whoever can write to a raw disk could make it look like
 //! a qcow2 image that names another file of this machine as its backing file, and have that backed up.
 
+mod compressed;
 mod error;
 mod gate;
 mod header;

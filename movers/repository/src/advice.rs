@@ -13,7 +13,10 @@ impl Error {
         } else if matches!(self, Error::Older { .. }) {
             ("OLD-FORMAT", "move the folder away: the repository is made anew, and full backups fill it")
         } else if matches!(self, Error::Passphrase { .. }) {
-            ("PASSPHRASE", "put the passphrase into that file, on one line, readable by this user")
+            (
+                "PASSPHRASE",
+                "put the passphrase into that file, on one line, readable by this user; one of several lines is given by FARSHORE_PASSPHRASE",
+            )
         } else if matches!(self, Error::NoSlot { .. }) {
             ("NO-SLOT", "choose one that farshore repo key list shows")
         } else if matches!(self, Error::LastSlot { .. }) {

@@ -159,7 +159,10 @@ impl Io {
         let failed = |error| self.failed("open", path, error);
         let file = match open_at_once(path) {
             Ok(file) => file,
-            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+            Err(error) if error.kind() == ErrorKind::NotFound => match path.is_symlink() {
+                true => return Err(self.damage(path, "a link that leads nowhere lies in its place")),
+                false => return Ok(None),
+            },
             Err(error) => return Err(no_file(&error).map_or_else(|| failed(error), |what| self.damage(path, what))),
         };
         match file.metadata().map_err(failed)?.is_file() {
@@ -238,6 +241,15 @@ impl Io {
         })
     }
 
+    /// [`Io::make_folder`] of one that a store has; a file that somebody put in its place is set aside.
+    pub(crate) fn make_own_folder(&self, path: &Path) -> Result<()> {
+        // A link stays: what it leads to may only be away.
+        if path.symlink_metadata().is_ok_and(|there| !there.is_dir() && !there.is_symlink()) {
+            self.change("set aside", Op::Remove(path), path, || self.set_aside(path))?;
+        }
+        self.make_folder(path)
+    }
+
     /// Puts a file into place whole and durable, its name included.
     pub(crate) fn place_durable(&self, path: &Path, bytes: &[u8]) -> Result<()> {
         let folder = path.parent().expect("every file of a store lies in a folder");
@@ -256,10 +268,16 @@ impl Io {
     }
 
     /// The names in a folder, sorted, those of temporary files left out; none when there is no such folder.
+    ///
+    /// # Errors
+    /// What the disk says; damage when what is there is no folder.
     pub(crate) fn names(&self, path: &Path) -> Result<Vec<String>> {
         let entries = match std::fs::read_dir(path) {
             Ok(entries) => entries,
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
+            Err(error) if error.kind() == ErrorKind::NotADirectory || no_file(&error).is_some() => {
+                return Err(self.damage(path, "something that is no folder lies in its place"));
+            }
             Err(error) => return Err(self.failed("list", path, error)),
         };
         let mut names = Vec::new();

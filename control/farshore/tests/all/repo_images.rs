@@ -169,6 +169,40 @@ fn an_image_that_was_cut_short_is_not_read_as_zeros() {
 }
 
 #[test]
+fn compressed_clusters_of_an_image_that_was_cut_short_are_not_filled_up() {
+    let mut place = Place::new();
+    // What packs well, into many clusters: zeros behind its bytes unpack to something of the right length.
+    let words: Vec<Vec<u8>> =
+        noise(3, 4000).chunks(7).map(|word| word.iter().map(|byte| b'a' + byte % 26).collect()).collect();
+    let text_of: Vec<u8> = noise(5, 300_000)
+        .iter()
+        .zip(noise(9, 300_000))
+        .flat_map(|(a, b)| words[(usize::from(*a) * 256 + usize::from(b)) % words.len()].iter().copied())
+        .collect();
+    place.disk = text_of[..2 << 20].to_vec();
+    fs::write(place.path("disk.raw"), &place.disk).unwrap();
+    place.convert("disk.raw", "sound.qcow2", &["-c", "-O", "qcow2"]);
+    let sound = fs::read(place.path("sound.qcow2")).unwrap();
+    place.back_up("sound", "sound.qcow2", &[]).good();
+    let mut refused = 0;
+    for cut in [1, 100, 400, 511, 512, 700, 2000, 8000, 16_000, 30_000, 40_000, 100_000] {
+        fs::write(place.path("short.qcow2"), &sound[..sound.len() - cut]).unwrap();
+        let point = format!("less-{cut}");
+        let said = place.back_up(&point, "short.qcow2", &[]);
+        if said.code == 0 {
+            // Only what the last sector was filled up with is missing.
+            assert!(cut < 512, "{cut} bytes less: {}", said.out);
+            place.repo("restore", &[&point, "--to", text(&place.path(&point))]).good();
+            place.is_disk(&place.path(&point).join("short.qcow2.raw"));
+        } else {
+            said.refused(21, &["FS-IMAGE-UNSOUND", "cut short"]);
+            refused += 1;
+        }
+    }
+    assert!(refused >= 8, "{refused}");
+}
+
+#[test]
 fn an_image_whose_tables_are_too_small_for_its_disk_is_not_read_as_zeros() {
     let place = Place::new();
     let (create, base) = (["create", "-q", "-f", "qcow2", "-F", "qcow2", "-b"], place.path("base.qcow2"));

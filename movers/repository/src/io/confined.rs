@@ -86,12 +86,12 @@ impl Io {
         }
     }
 
-    /// Gives a folder that lies in the place of a file a name that is none of ours: what is in it may be dear to whoever put it there.
+    /// Gives a folder that lies in the place of a file, or the other way round, a name that is none of ours: what is in it may be dear to whoever put it there.
     pub(super) fn set_aside(&self, path: &Path) -> std::io::Result<()> {
         let name = path.file_name().unwrap_or_default().to_string_lossy();
         let aside = (0u32..).map(|number| path.with_file_name(format!(".{name}.aside-{number}")));
         let aside = aside.into_iter().find(|aside| aside.symlink_metadata().is_err()).expect("a number is free");
-        tracing::warn!(path = %path.display(), aside = %aside.display(), "a folder in the place of a file is set aside");
+        tracing::warn!(path = %path.display(), aside = %aside.display(), "what lies in the place of something of ours is set aside");
         self.move_to(path, &aside)
     }
 

@@ -1,6 +1,7 @@
 //! Making and opening a repository: which format, whose keys, what lies in its folder.
 
 use super::clocks::Clocks;
+use super::damaged::damage_of;
 use super::index::Index;
 use super::packs::pack_path;
 use super::{Pinned, Repository, Sealing, packs, random_id, syncer::Syncer};
@@ -20,6 +21,8 @@ use std::sync::{Arc, Mutex, OnceLock, RwLock};
 const FORMAT: u32 = 1;
 pub(super) const HEADER: &str = "format.json";
 const MAX_HEADER: usize = 64 * 1024;
+/// A key slot has some hundred bytes.
+const MAX_SLOT: u64 = 64 * 1024;
 const FOLDERS: [&str; 6] = ["packs", "points", "index", "keys", "trash", "digests"];
 
 /// What a repository is made as.
@@ -185,11 +188,12 @@ impl Repository {
             added: Mutex::default(),
             whole: Mutex::default(),
             followed: Mutex::default(),
+            named: Mutex::default(),
             io,
         };
         if repository.lock.is_some() {
             // One that is gone is damage, if anything was in it, and no reason to go no further.
-            FOLDERS.iter().try_for_each(|folder| repository.io.make_folder(&path.join(folder)))?;
+            FOLDERS.iter().try_for_each(|folder| repository.io.make_own_folder(&path.join(folder)))?;
             repository.clear_temporary()?;
             repository.keep_reserve();
         }
@@ -330,10 +334,14 @@ pub(super) fn open_keys(io: &Io, path: &Path, (header, unlock): (&Header, &Unloc
         if folder.join(&name).is_dir() {
             continue;
         }
-        let bytes = io.read(&folder.join(&name))?.unwrap_or_default();
-        match KeySlot::decode(&bytes) {
+        // Nor does anything else that somebody has put there stand in the way of a slot that opens.
+        let read = match io.read_up_to(&folder.join(&name), MAX_SLOT) {
+            Ok(bytes) => KeySlot::decode(&bytes.unwrap_or_default()).map_err(|error| error.to_string()),
+            Err(error) => Err(damage_of(&error).ok_or(error)?),
+        };
+        match read {
             Ok(slot) => slots.push((slot.work(), name, slot)),
-            Err(error) => last = format!("key slot {name}: {error}"),
+            Err(why) => last = format!("key slot {name}: {why}"),
         }
     }
     slots.sort_by_key(|(work, ..)| *work);

@@ -117,6 +117,8 @@ pub struct Repository {
     whole: Mutex<whole::Whole>,
     /// Disks that were read, each with the disk of a point that it follows.
     followed: Mutex<BTreeMap<Digest, Digest>>,
+    /// What the roster says of the points' files.
+    named: Mutex<roster::Named>,
 }
 
 #[derive(Debug, Default)]

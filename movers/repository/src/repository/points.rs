@@ -3,6 +3,7 @@
 use super::Repository;
 use super::damaged::damage_of;
 use super::records::Reader;
+use super::roster::{LOOKS, NOT_NAMED};
 use super::strays::may_be_point;
 use crate::{Error, Result, Store};
 use farshore_format::repository::{Extent, PointManifest, RosterPoint};
@@ -34,19 +35,31 @@ impl Repository {
         self.point_names()?.iter().map(|point| self.existing(point)).collect()
     }
 
-    /// A point; none when there is none of that name.
+    /// A point; none when there is none of that name. Its file is the one that the roster names, where the roster can be read:
+    /// an older one is a point of the same name that was dropped.
     ///
     /// # Errors
     /// [`Error::Damage`].
     pub fn point(&self, point: &PointId) -> Result<Option<PointManifest>> {
         let path = self.point_path(point);
-        let Some(bytes) = self.io.read(&path)? else { return Ok(None) };
-        let manifest = PointManifest::decode(&bytes, self.sealing.key.as_ref());
-        let manifest = manifest.map_err(|error| self.io.damage(&path, error))?;
-        if manifest.point != *point {
-            return Err(self.io.damage(&path, format!("it is point {}", manifest.point)));
+        let mut before = None;
+        for _ in 0..LOOKS {
+            let Some(bytes) = self.io.read(&path)? else { return Ok(None) };
+            let manifest = PointManifest::decode(&bytes, self.sealing.key.as_ref());
+            let manifest = manifest.map_err(|error| self.io.damage(&path, error))?;
+            if manifest.point != *point {
+                return Err(self.io.damage(&path, format!("it is point {}", manifest.point)));
+            }
+            let file = Digest(*blake3::hash(&bytes).as_bytes());
+            if self.may_be(point, file) {
+                return Ok(Some(manifest));
+            }
+            // A writer may have put another into its place between the two looks.
+            if before.replace(file) == Some(file) {
+                break;
+            }
         }
-        Ok(Some(manifest))
+        Err(self.io.damage(&path, NOT_NAMED))
     }
 
     pub(super) fn existing(&self, point: &PointId) -> Result<PointManifest> {
@@ -161,7 +174,10 @@ impl Repository {
         for name in self.io.names(&root)? {
             for folder in ["packs", "points"] {
                 let folder = root.join(&name).join(folder);
-                for file in self.io.names(&folder)? {
+                // Something else in its place goes with the trash, and counts for nothing.
+                let names =
+                    self.io.names(&folder).or_else(|error| damage_of(&error).map(|_| Vec::new()).ok_or(error))?;
+                for file in names {
                     total += std::fs::metadata(folder.join(file)).map_or(0, |file| file.len());
                 }
             }

@@ -168,10 +168,7 @@ impl Repository {
         let plan = self.plan(&live, None, room)?;
         self.note_position(position)?;
         let trash = self.trash_path(position);
-        for folder in ["points", "packs"] {
-            self.io.make_folder(&trash.join(folder))?;
-        }
-        self.io.sync_folder(&self.root.join("trash"))?;
+        self.make_trash_folders(&trash)?;
         self.drop_points(points, &trash)?;
         let freed = early + self.empty_earlier(position)?;
         let marked = self.sweep(&plan, &trash)?;

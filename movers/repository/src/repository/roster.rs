@@ -9,10 +9,33 @@ use crate::Result;
 use farshore_format::repository::{Roster, RosterPoint};
 use farshore_schemas::ids::{Digest, PointId};
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Not;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, PoisonError};
 
 /// How often a verification looks again while a writer is at work.
-const LOOKS: usize = 16;
+pub(super) const LOOKS: usize = 16;
+
+/// What is wrong with a point's file whose hash is not the one that the roster has.
+pub(super) const NOT_NAMED: &str = "it is not the file that the roster names";
+
+/// The hashes that the file of a point may have.
+pub(super) type NamedFiles = BTreeMap<PointId, Vec<Digest>>;
+
+/// What tells a file from one that took its place.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Stamp([i64; 4], u64);
+
+impl Stamp {
+    fn of(path: &Path) -> Option<Stamp> {
+        let file = std::fs::metadata(path).ok()?;
+        Some(Stamp([file.mtime(), file.mtime_nsec(), file.ctime(), file.ctime_nsec()], file.ino()))
+    }
+}
+
+/// What the roster and its copy named when they were read last.
+pub(super) type Named = Option<([Option<Stamp>; 2], Arc<NamedFiles>)>;
 
 /// A roster as it lies in the folder.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -193,13 +216,28 @@ impl Repository {
     }
 
     /// The hashes of the points' files, as the roster names them: that of one that stands, and that of one that was coming.
-    pub(super) fn named_files(&self) -> Result<BTreeMap<PointId, Vec<Digest>>> {
+    pub(super) fn named_files(&self) -> Result<Arc<NamedFiles>> {
+        let stamps = [self.roster_path(), self.roster_copy_path()].map(|path| Stamp::of(&path));
+        let mut kept = self.named.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((at, named)) = kept.as_ref()
+            && *at == stamps
+        {
+            return Ok(Arc::clone(named));
+        }
         let both = self.rosters()?;
-        let mut named: BTreeMap<PointId, Vec<Digest>> = BTreeMap::new();
+        let mut named = NamedFiles::new();
         for entry in both.newest().into_iter().flat_map(|roster| roster.points.iter().chain(&roster.coming)) {
             named.entry(entry.point.clone()).or_default().push(entry.file);
         }
+        let named = Arc::new(named);
+        *kept = Some((stamps, Arc::clone(&named)));
         Ok(named)
+    }
+
+    /// Whether a file of this hash may be the point's. A roster that cannot be read says nothing, and one that does not know the
+    /// name neither.
+    pub(super) fn may_be(&self, point: &PointId, file: Digest) -> bool {
+        self.named_files().is_ok_and(|named| named.get(point).is_some_and(|files| !files.contains(&file))).not()
     }
 
     /// Compares the points in the folder with the roster and its copy; answers their names.
@@ -247,11 +285,7 @@ impl Repository {
             if found.is_none() && !roster.going.contains(&entry.point) {
                 verified.note_point(&entry.point, path.display().to_string(), "the roster names it, and it is missing");
             } else if found.is_some() && found != Some(entry.file) && found != comes(&entry.point) {
-                verified.note_point(
-                    &entry.point,
-                    path.display().to_string(),
-                    "it is not the file that the roster names",
-                );
+                verified.note_point(&entry.point, path.display().to_string(), NOT_NAMED);
             }
         }
         for point in names {

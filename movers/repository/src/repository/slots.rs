@@ -140,7 +140,8 @@ impl Repository {
         let folder = path.join("keys");
         let mut stays = false;
         for name in slots.iter().filter(|name| *name != slot) {
-            let bytes = io.read(&folder.join(format!("{name}.json")))?.unwrap_or_default();
+            // One that cannot be read is none that opens.
+            let bytes = io.read(&folder.join(format!("{name}.json"))).ok().flatten().unwrap_or_default();
             stays |= KeySlot::decode(&bytes).and_then(|slot| slot.open(passphrase)).is_ok();
         }
         if !stays {

@@ -40,13 +40,30 @@ impl Repository {
         self.counted.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Whether what lies in the trash by this name is a prune's folder.
+    fn is_trash(&self, name: &str) -> bool {
+        is_folder(&self.root.join("trash").join(name))
+    }
+
+    /// Makes the folders of a prune in the trash. Nothing but a folder may lie in their place.
+    pub(super) fn make_trash_folders(&self, trash: &Path) -> Result<()> {
+        self.clear_trash_place(trash)?;
+        for folder in ["packs", "points"].map(|folder| trash.join(folder)) {
+            self.clear_trash_place(&folder)?;
+            self.io.make_folder(&folder)?;
+        }
+        self.io.sync_folder(&self.root.join("trash"))
+    }
+
+    /// Deletes what lies in the place of a folder in the trash and is none. Of a link it deletes the link.
+    fn clear_trash_place(&self, path: &Path) -> Result<()> {
+        if is_folder(path) || path.symlink_metadata().is_err() { Ok(()) } else { self.io.remove_file(path) }
+    }
+
     /// Makes a prune's folder in the trash, which holds for so long from now on.
     pub(super) fn make_trash(&self, mark: u64, (hold, now): (Millis, Monotonic)) -> Result<PathBuf> {
         let trash = self.trash_path(mark);
-        for folder in ["points", "packs"] {
-            self.io.make_folder(&trash.join(folder))?;
-        }
-        self.io.sync_folder(&self.root.join("trash"))?;
+        self.make_trash_folders(&trash)?;
         // What came before the crash of an earlier sweep begins anew: the hold counts from the last that was moved.
         self.write_hold(&trash, Hold { hold_ms: hold.0.max(self.read_hold(&trash, hold).hold_ms), served_ms: 0 })?;
         self.counted().insert(format!("{mark:020}"), now);
@@ -113,7 +130,7 @@ impl Repository {
         let mut freed = ByteCount(0);
         for name in self.io.names(&self.root.join("trash"))? {
             let former = name.starts_with(FORMER);
-            if former && self.count(&name, (hold, now))?.left() == Millis(0) {
+            if former && (!self.is_trash(&name) || self.count(&name, (hold, now))?.left() == Millis(0)) {
                 freed = freed + self.delete_trash(&name)?;
             }
         }
@@ -121,7 +138,7 @@ impl Repository {
         if !self.trash_path(mark).exists() {
             return Ok(freed);
         }
-        let left = self.count(&name, (hold, now))?.left();
+        let left = if self.is_trash(&name) { self.count(&name, (hold, now))?.left() } else { Millis(0) };
         if left > Millis(0) {
             return Err(Error::Held { mark, left });
         }
@@ -132,11 +149,9 @@ impl Repository {
     pub(super) fn delete_trash(&self, name: &str) -> Result<ByteCount> {
         let root = self.root.join("trash").join(name);
         let mut freed = ByteCount(0);
-        for folder in ["packs", "points"] {
-            let folder = root.join(folder);
-            if !folder.exists() {
-                continue;
-            }
+        self.clear_trash_place(&root)?;
+        for folder in ["packs", "points"].map(|folder| root.join(folder)) {
+            self.clear_trash_place(&folder)?;
             for file in self.io.names(&folder)? {
                 let path = folder.join(file);
                 freed = freed + length(&path);
@@ -161,6 +176,11 @@ impl Repository {
         }
         self.io.sync_folder(&root)
     }
+}
+
+/// Whether a folder lies there, and not a link to one.
+fn is_folder(path: &Path) -> bool {
+    path.symlink_metadata().is_ok_and(|there| there.is_dir())
 }
 
 pub(super) fn length(path: &Path) -> ByteCount {

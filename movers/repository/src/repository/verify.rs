@@ -8,6 +8,7 @@ use super::damaged::{Marks, damage_of};
 use super::packs::pack_path;
 use super::records::{Found, Proof, Reader};
 use super::restore::runs;
+use super::roster::NOT_NAMED;
 use super::strays::segment_named;
 use crate::{Error, Result};
 use farshore_format::repository::{ChunkId, FileId, PACK_HEADER_LEN, Place, PointDisk};
@@ -326,6 +327,10 @@ impl Repository {
             let path = self.point_path(&point).display().to_string();
             let manifest = match self.existing(&point) {
                 Ok(manifest) => manifest,
+                // Which the comparison with the roster has said.
+                Err(error) if verified.hurt.contains_key(&point) && damage_of(&error).as_deref() == Some(NOT_NAMED) => {
+                    continue;
+                }
                 Err(error) => {
                     verified.note_point(&point, path, &error);
                     continue;

@@ -37,8 +37,12 @@ impl World {
         Arc::new(Repository::open(&self.at("r"), &unlock(None)).unwrap())
     }
 
+    fn open_to_read(&self) -> Arc<Repository> {
+        Arc::new(Repository::open_to_read(&self.at("r"), &unlock(None)).unwrap())
+    }
+
     fn verify(&self) -> Verified {
-        Repository::open_to_read(&self.at("r"), &unlock(None)).unwrap().verify(threads()).unwrap()
+        self.open_to_read().verify(threads()).unwrap()
     }
 
     fn hurt(&self) -> Vec<String> {
@@ -95,6 +99,36 @@ fn what_is_gone_stays_named_when_others_come_and_go_until_it_is_dropped() {
     repository.prune(&[point_id("one")], 2).unwrap();
     assert!(world.verify().sound(), "{:?}", world.verify());
     restore(&repository, "three", &world.at("out")).unwrap();
+}
+
+#[test]
+fn an_older_file_of_a_point_of_the_same_name_is_not_the_point() {
+    let world = World::new();
+    let repository = world.open();
+    let older = fs::read(world.at("r/points/two")).unwrap();
+    repository.prune(&[point_id("two")], 1).unwrap();
+    fs::write(world.at("disk"), content(7, 50_000)).unwrap();
+    back_up(&repository, "two", &world.at("disk"));
+    assert!(repository.point(&point_id("two")).is_ok());
+    let newer = fs::read(world.at("r/points/two")).unwrap();
+    fs::write(world.at("r/points/two"), &older).unwrap();
+    // The repository that is open, and one that is opened now.
+    for repository in [repository, world.open_to_read()] {
+        assert_eq!(repository.point(&point_id("two")).unwrap_err().code(), "FS-REPO-DAMAGE");
+        assert!(restore(&repository, "two", &world.at("out")).is_err());
+        restore(&repository, "one", &world.at("out")).unwrap();
+        let verified = repository.verify(threads()).unwrap();
+        assert_eq!((verified.hurt.len(), verified.damage.len()), (1, 1), "{verified:?}");
+    }
+    // Points can be read without a roster: then nothing says that this is another point.
+    let rosters = ROSTERS.map(|name| (world.at("r").join(name), fs::read(world.at("r").join(name)).unwrap()));
+    rosters.iter().for_each(|(path, _)| fs::remove_file(path).unwrap());
+    assert!(world.open_to_read().point(&point_id("two")).is_ok());
+    rosters.iter().for_each(|(path, bytes)| fs::write(path, bytes).unwrap());
+    fs::write(world.at("r/points/two"), newer).unwrap();
+    restore(&world.open_to_read(), "two", &world.at("out")).unwrap();
+    assert!(fs::read(world.at("out")).unwrap() == fs::read(world.at("disk")).unwrap());
+    assert!(world.verify().sound());
 }
 
 /// A name, and how something that no repository wrote comes to lie at a path.
