@@ -77,6 +77,15 @@ impl Io {
         if matches!(source.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded) {
             return Error::Full { store: self.store, path };
         }
+        // The system has a number for what it refuses; one without is of cap-std, which met a link that leads out.
+        let leads_out = source.kind() == ErrorKind::PermissionDenied && source.raw_os_error().is_none();
+        let source = match leads_out && self.within.is_some() {
+            true => std::io::Error::new(
+                source.kind(),
+                "on its path lies a link that leads out of the folder: delete the link",
+            ),
+            false => source,
+        };
         Error::Io { store: self.store, action, path, source }
     }
 
@@ -242,8 +251,14 @@ impl Io {
     }
 
     /// [`Io::make_folder`] of one that a store has; a file that somebody put in its place is set aside.
+    ///
+    /// # Errors
+    /// What the disk says; damage when a link that leads nowhere lies there.
     pub(crate) fn make_own_folder(&self, path: &Path) -> Result<()> {
         // A link stays: what it leads to may only be away.
+        if path.is_symlink() && !path.exists() {
+            return Err(self.damage(path, "a link that leads nowhere lies in its place: delete the link"));
+        }
         if path.symlink_metadata().is_ok_and(|there| !there.is_dir() && !there.is_symlink()) {
             self.change("set aside", Op::Remove(path), path, || self.set_aside(path))?;
         }

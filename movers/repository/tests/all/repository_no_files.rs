@@ -1,7 +1,7 @@
 //! What is no file, or fits no memory, in place of each file of a repository: it is told, a repair from a copy mends it, and
 //! work goes on.
 
-use crate::repository::{back_up, content, create, point_id, restore, threads, unlock};
+use crate::repository::{back_up, content, create, point_id, restore, threads, try_back_up, unlock};
 use farshore_repository::{Repository, Spares};
 use rustix::fs::{CWD, FileType, Mode, mknodat};
 use std::fs;
@@ -64,6 +64,25 @@ fn a_file_in_place_of_a_folder_is_told_and_work_goes_on() {
             assert!(fs::read(at("out")).unwrap() == fs::read(at("disk")).unwrap(), "{why}");
         }
     }
+}
+
+#[test]
+fn a_link_in_place_of_a_folder_is_said_to_be_one() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name);
+    fs::write(at("disk"), content(1, 50_000)).unwrap();
+    drop(create(&at("r"), None));
+    let index = at("r/index");
+    fs::rename(&index, at("elsewhere")).unwrap();
+    std::os::unix::fs::symlink(at("elsewhere"), &index).unwrap();
+    let repository = Arc::new(Repository::open(&at("r"), &unlock(None)).unwrap());
+    let refused = try_back_up(&repository, "one", &at("disk")).unwrap_err().to_string();
+    assert!(refused.contains("leads out of the folder: delete the link"), "{refused}");
+    drop(repository);
+    fs::remove_file(&index).unwrap();
+    std::os::unix::fs::symlink(at("nowhere"), &index).unwrap();
+    let refused = Repository::open(&at("r"), &unlock(None)).unwrap_err().to_string();
+    assert!(refused.contains("leads nowhere") && refused.contains("r/index"), "{refused}");
 }
 
 #[test]
